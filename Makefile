@@ -1,0 +1,56 @@
+# Every target works on a fresh machine with Python >= 3.11; stamps in .venv keep it from installing twice.
+# make up TORCH_INDEX=https://download.pytorch.org/whl/cpu   another source of PyTorch (here: the small CPU build)
+# make up PYTHON=python3.12                                  another Python
+PYTHON ?= python3
+TORCH_INDEX ?=
+BIN := .venv/bin
+PYTEST := $(BIN)/pytest --durations=15
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+NPM = command -v npm >/dev/null || { echo "npm is missing: install Node.js >= 20 (Debian: apt-get install npm)"; exit 1; }
+# The marker expression loses its browser tests, and says which, where Chromium can be neither found nor installed.
+BROWSER = if command -v chromium >/dev/null; then echo; else echo " and not browser"; fi
+
+.PHONY: up demo test test-all browser lint widget bench clean
+
+up: .venv/ready
+	$(BIN)/amends up
+
+demo: .venv/ready
+	$(BIN)/python -m simulator.demo
+
+test: .venv/tools browser
+	$(PYTEST) -m "not slow and not vllm and not gpu$$($(BROWSER))"
+
+test-all: .venv/tools browser
+	$(PYTEST) -m "not vllm and not gpu$$($(BROWSER))"
+
+lint: .venv/tools
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/hadolint docker/*.Dockerfile && { $(NPM); } && npx --yes dclint@3.1.0 --max-warnings 0 docker
+	npm --prefix widget ci --no-audit --no-fund && npm --prefix widget run check
+
+widget:
+	@$(NPM)
+	npm --prefix widget ci --no-audit --no-fund && npm --prefix widget run build
+
+bench: .venv/ready
+	@for file in benchmarks/[a-z]*.py; do printf '%-40s %s\n' "$$file" "$$(sed -n '1s/^"""//p' "$$file")"; done
+
+clean:
+	rm -rf .venv widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Amends needs Python 3.11 or newer, and " + sys.executable + " is " + v + ". Name another: make up PYTHON=python3.12")'
+	@echo 'Installing into .venv: PyTorch and the project, one to three minutes'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	$(BIN)/pip install --quiet --editable . && touch $@
+
+.venv/tools: .venv/ready
+	$(BIN)/pip install --quiet --editable '.[test,lint]' && touch $@
+
+browser: .venv/tools
+	@command -v chromium >/dev/null \
+	|| { command -v apt-get >/dev/null && $(ROOT) apt-get update -qq \
+	     && $(ROOT) apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
+	|| { echo "No chromium, and apt-get could not install it; skipped:"; $(BIN)/pytest --collect-only -q -m browser || true; }

@@ -1,0 +1,1 @@
+"""What the server and the worker must agree on, and the command line `amends`."""

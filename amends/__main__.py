@@ -1,0 +1,5 @@
+"""`python -m amends`: the command line."""
+
+from amends.cli import app
+
+app()

@@ -1,0 +1,151 @@
+"""Which version is champion, candidate, previous; and who moved them, why, when.
+
+Knows no adapter files. Invariants: a move and its audit row are one atomic write (the row travels
+in aliases.json and is copied to audit.jsonl; what a crash kept from being copied is copied by the
+next writer); rows are only ever appended.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from amends.durable_file import append_line, replace_file
+from amends.record import Record, now_s
+
+Action = Literal["new_line", "publish", "activate", "set_candidate", "roll_back"]
+_HISTORY = 100
+
+
+class AuditRow(Record):
+    """Who did what to which version, why and when (seconds since the epoch)."""
+
+    number: int
+    at: float
+    by: str
+    action: Action
+    version: int | None
+    champion: int
+    reason: str
+
+
+class Aliases(Record):
+    """The content of aliases.json. `history` holds the champions before this one, the last one
+    last.
+    """
+
+    schema_version: Literal[1] = 1
+    base_hash: str
+    line: int
+    next_version: int = Field(1, description="no smaller number is ever given again")
+    champion: int = 0
+    candidate: int | None = None
+    history: tuple[int, ...] = ()
+    last_row: AuditRow
+
+    @property
+    def previous(self) -> int | None:
+        return self.history[-1] if self.history else None
+
+    def as_dict(self) -> dict[str, int]:
+        """name -> version, of the aliases that point somewhere."""
+        named = {"champion": self.champion, "candidate": self.candidate, "previous": self.previous}
+        return {name: version for name, version in named.items() if version is not None}
+
+
+class AliasFile:
+    """aliases.json and audit.jsonl in `root`. Writers hold the store's lock; readers need none."""
+
+    def __init__(self, root: Path) -> None:
+        self._aliases = root / "aliases.json"
+        self._audit = root / "audit.jsonl"
+
+    def read(self) -> Aliases | None:
+        try:
+            return Aliases.model_validate_json(self._aliases.read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def start_line(self, base_hash: str, before: Aliases | None, next_version: int) -> Aliases:
+        """All aliases at the base model; version numbers go on."""
+        line = before.line + 1 if before is not None else 1
+        reason = (
+            f"the base model changed from {before.base_hash} to {base_hash}"
+            if before is not None
+            else f"first use, with base model {base_hash}"
+        )
+        row = self._row(before, "new_line", None, 0, "amends", reason)
+        new = Aliases(base_hash=base_hash, line=line, next_version=next_version, last_row=row)
+        return self._write(new)
+
+    def move(
+        self,
+        before: Aliases,
+        *,
+        action: Action,
+        version: int | None,
+        by: str,
+        reason: str,
+        champion: int | None = None,
+        candidate: int | None = None,
+        history: tuple[int, ...] | None = None,
+        next_version: int | None = None,
+    ) -> Aliases:
+        """Write the aliases after `action`; `candidate` is the new value, None included."""
+        champion = before.champion if champion is None else champion
+        new = before.model_copy(
+            update={
+                "champion": champion,
+                "candidate": candidate,
+                "history": (before.history if history is None else history)[-_HISTORY:],
+                "next_version": before.next_version if next_version is None else next_version,
+                "last_row": self._row(before, action, version, champion, by, reason),
+            }
+        )
+        return self._write(new)
+
+    def rows(self) -> list[AuditRow]:
+        """Every row, oldest first, also one that a crash kept from audit.jsonl."""
+        try:
+            lines = self._audit.read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            lines = []
+        rows = [AuditRow.model_validate_json(line) for line in lines]
+        aliases = self.read()
+        if aliases is not None and (not rows or rows[-1].number < aliases.last_row.number):
+            rows.append(aliases.last_row)
+        return rows
+
+    def catch_up(self, aliases: Aliases) -> None:
+        """Copy the last row to audit.jsonl where a crash came between."""
+        try:
+            lines = self._audit.read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            lines = []
+        last = AuditRow.model_validate_json(lines[-1]).number if lines else 0
+        if last < aliases.last_row.number:
+            append_line(self._audit, aliases.last_row.model_dump_json().encode())
+
+    def _write(self, aliases: Aliases) -> Aliases:
+        replace_file(self._aliases, aliases.model_dump_json(indent=1).encode())
+        append_line(self._audit, aliases.last_row.model_dump_json().encode())
+        return aliases
+
+    @staticmethod
+    def _row(
+        before: Aliases | None,
+        action: Action,
+        version: int | None,
+        champion: int,
+        by: str,
+        reason: str,
+    ) -> AuditRow:
+        return AuditRow(
+            number=before.last_row.number + 1 if before is not None else 1,
+            at=now_s(),
+            by=by,
+            action=action,
+            version=version,
+            champion=champion,
+            reason=reason,
+        )

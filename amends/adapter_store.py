@@ -1,0 +1,297 @@
+"""Adapter versions on disk, and the aliases that point at them: publish, activate, roll back.
+
+Knows no Redis and no torch. Invariants: a version is written once and never changes; a reader
+never sees half of one; a run publishes at most one; version numbers are never given twice, not
+even across lines or deletions; version 0 is the base model and has no folder.
+
+    root/{version:06d}/   adapter_model.safetensors, adapter_config.json (as PEFT loads them) and
+    manifest.json, written last root/aliases.json     where the aliases point, and
+    root/audit.jsonl: every move (adapter_aliases) root/.staging/        folders being written;
+    root/.lock: held by writers
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from amends.adapter_aliases import Aliases, AliasFile, AuditRow
+from amends.adapter_manifest import (
+    CONFIG,
+    MANIFEST,
+    WEIGHTS,
+    Manifest,
+    check_files,
+    hash_file,
+    read_manifest,
+)
+from amends.adapter_staging import Staging
+from amends.durable_file import locked, replace_file, sync_file, sync_folder
+from amends.errors import AdapterRefused, InvalidInput, NotFound
+from amends.record import now_s
+from amends.verdict import Verdict
+
+
+class AdapterStore:
+    """The adapters of one install, for the base model whose hash is `base_hash`."""
+
+    def __init__(self, root: Path, base_hash: str) -> None:
+        """Opens or makes the store; another base model than last time starts a new line of
+        versions.
+        """
+        self._root = root
+        self._base_hash = base_hash
+        self._staging = Staging(root / ".staging")
+        self._file = AliasFile(root)
+        with locked(root / ".lock"):
+            aliases = self._file.read()
+            if aliases is None or aliases.base_hash != base_hash:
+                if aliases is not None:
+                    aliases = self._recover(aliases)
+                self._file.start_line(base_hash, aliases, self._next_version(aliases))
+            else:
+                self._recover(aliases)
+
+    def stage(self, run_id: int) -> Path:
+        """An empty folder for the run to write weights and configuration into, then hand to
+        `publish`.
+        """
+        return self._staging.new(run_id)
+
+    def publish(
+        self,
+        folder: Path,
+        *,
+        parent: int,
+        run_id: int,
+        data_manifest_hash: str,
+        metrics: Mapping[str, float],
+        verdict: Verdict | None,
+        fence: Callable[[], None],
+    ) -> Manifest:
+        """Make the staged folder the next version, durable when this returns; the folder is gone
+        then.
+
+        `fence` raises (LeaseLost) when the run is no longer the caller's; nothing is published
+        then. A run that has a version already gets that one. Raises AdapterRefused, InvalidInput.
+        """
+        if not self._staging.holds(folder):
+            raise InvalidInput(f"{folder} must be a folder that stage() gave")
+        with self._writing() as aliases:
+            for earlier in self.list():
+                if earlier.run_id == run_id:
+                    self._staging.sweep(run_id)
+                    return earlier
+            fence()
+            check_files(folder, {WEIGHTS, CONFIG})
+            try:
+                manifest = Manifest(
+                    version=self._next_version(aliases),
+                    parent=parent,
+                    base_hash=self._base_hash,
+                    line=aliases.line,
+                    run_id=run_id,
+                    data_manifest_hash=data_manifest_hash,
+                    metrics=dict(metrics),
+                    verdict=verdict,
+                    files={name: hash_file(folder / name) for name in (WEIGHTS, CONFIG)},
+                    created_at=now_s(),
+                )
+            except ValidationError as error:
+                raise InvalidInput(f"run {run_id} cannot be published: {error}") from error
+            for name in (WEIGHTS, CONFIG):
+                sync_file(folder / name)
+            replace_file(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
+            folder.chmod(0o755)
+            folder.rename(self._path(manifest.version))
+            sync_folder(self._root)
+            self._recover(aliases)
+            self._staging.sweep(run_id)
+            return manifest
+
+    def get(self, version: int) -> Manifest:
+        """The version's manifest, unchecked; NotFound."""
+        return read_manifest(self.folder(version))
+
+    def folder(self, version: int) -> Path:
+        """Where PEFT or vLLM may load the version from; NotFound, also for 0, the base model."""
+        path = self._path(version)
+        if version == 0:
+            raise NotFound("version 0 is the base model: it has no adapter folder")
+        if not path.is_dir():
+            raise NotFound(f"no adapter version {version}")
+        return path
+
+    def list(self) -> list[Manifest]:
+        """Every version of every line that has a readable manifest, oldest first."""
+        found = []
+        for version in self._versions():
+            try:
+                found.append(read_manifest(self._path(version)))
+            except AdapterRefused:
+                continue
+        return found
+
+    def verify(self, version: int) -> Manifest:
+        """Check the version's files against its manifest and this base model; AdapterRefused,
+        NotFound.
+
+        Covers names, kinds, hashes and configuration; the tensors are checked by whoever loads
+        them.
+        """
+        folder = self.folder(version)
+        check_files(folder, {WEIGHTS, CONFIG, MANIFEST})
+        manifest = read_manifest(folder)
+        if manifest.version != version:
+            raise AdapterRefused(f"{folder} says that it is version {manifest.version}")
+        if set(manifest.files) != {WEIGHTS, CONFIG}:
+            raise AdapterRefused(f"version {version} promises other files: {list(manifest.files)}")
+        for name, promised in manifest.files.items():
+            actual = hash_file(folder / name)
+            if actual != promised:
+                raise AdapterRefused(
+                    f"{folder / name} was changed: its SHA-256 must be {promised}, it is {actual}"
+                )
+        if manifest.base_hash != self._base_hash:
+            raise AdapterRefused(
+                f"version {version} was made for base model {manifest.base_hash}, this is "
+                f"{self._base_hash}: train a new one"
+            )
+        return manifest
+
+    def alias(self, name: str) -> int:
+        """The version that champion, candidate or previous points at; NotFound when at none."""
+        aliases = self.aliases()
+        if name not in aliases:
+            raise NotFound(f"no version is {name}")
+        return aliases[name]
+
+    def aliases(self) -> dict[str, int]:
+        """name -> version, of those that point somewhere; champion always does."""
+        return self._read().as_dict()
+
+    def activate(self, version: int, by: str, reason: str, *, force: bool = False) -> None:
+        """Make `version` the champion, and the champion the previous; already champion: nothing
+        happens.
+
+        AdapterRefused when its files or base model do not fit, or its verdict is not a pass
+        (unless `force`).
+        """
+        with self._writing() as aliases:
+            if version == aliases.champion:
+                return
+            if version != 0:
+                manifest = self.verify(version)
+                if not force and (manifest.verdict is None or not manifest.verdict.passed):
+                    why = "; ".join(manifest.verdict.reasons) if manifest.verdict else "no verdict"
+                    raise AdapterRefused(f"version {version} did not pass the gate: {why}")
+            self._file.move(
+                aliases,
+                action="activate",
+                version=version,
+                by=by,
+                reason=reason,
+                champion=version,
+                candidate=None if aliases.candidate == version else aliases.candidate,
+                history=(*aliases.history, aliases.champion),
+            )
+
+    def set_candidate(
+        self, version: int | None, by: str = "worker", reason: str = "passed the gate"
+    ) -> None:
+        """Point the candidate at `version`, or at nothing. AdapterRefused, NotFound."""
+        with self._writing() as aliases:
+            if version is not None:
+                self.verify(version)
+            if version != aliases.candidate:
+                self._file.move(
+                    aliases,
+                    action="set_candidate",
+                    version=version,
+                    by=by,
+                    reason=reason,
+                    candidate=version,
+                )
+
+    def roll_back(self, by: str, reason: str) -> int:
+        """Make the previous champion champion again and return its version; once more goes
+        further back.
+
+        InvalidInput when there is none. AdapterRefused when its files are damaged: activate 0 then.
+        """
+        with self._writing() as aliases:
+            version = aliases.previous
+            if version is None:
+                raise InvalidInput("no champion before this one: activate a version by its number")
+            if version != 0:
+                self.verify(version)
+            self._file.move(
+                aliases,
+                action="roll_back",
+                version=version,
+                by=by,
+                reason=reason,
+                champion=version,
+                candidate=aliases.candidate,
+                history=aliases.history[:-1],
+            )
+            return version
+
+    def audit(self, limit: int = 100) -> tuple[AuditRow, ...]:
+        """The newest rows first."""
+        return tuple(self._file.rows()[::-1][:limit])
+
+    def _read(self) -> Aliases:
+        aliases = self._file.read()
+        if aliases is None or aliases.base_hash != self._base_hash:
+            found = "nothing" if aliases is None else aliases.base_hash
+            raise AdapterRefused(
+                f"the adapters in {self._root} are now those of base model {found}, this process "
+                f"has {self._base_hash}: start it again with the same base model as the others"
+            )
+        return aliases
+
+    @contextmanager
+    def _writing(self) -> Iterator[Aliases]:
+        with locked(self._root / ".lock"):
+            yield self._recover(self._read())
+
+    def _recover(self, aliases: Aliases) -> Aliases:
+        """Write the audit rows that a crash kept back; record versions whose folder is complete."""
+        self._file.catch_up(aliases)
+        for version in self._versions():
+            if version >= aliases.next_version:
+                by, reason = self._origin(version)
+                aliases = self._file.move(
+                    aliases,
+                    action="publish",
+                    version=version,
+                    by=by,
+                    reason=reason,
+                    candidate=aliases.candidate,
+                    next_version=version + 1,
+                )
+        return aliases
+
+    def _origin(self, version: int) -> tuple[str, str]:
+        """Who published it and why; a folder that somebody else put here says so."""
+        try:
+            manifest = read_manifest(self._path(version))
+        except AdapterRefused as error:
+            return "unknown", str(error)
+        passed = manifest.verdict is not None and manifest.verdict.passed
+        return f"run {manifest.run_id}", f"{'passed' if passed else 'did not pass'} the gate"
+
+    def _versions(self) -> tuple[int, ...]:
+        names = (path.name for path in self._root.iterdir() if not path.is_symlink())
+        return tuple(sorted(int(name) for name in names if name.isdecimal() and len(name) >= 6))
+
+    def _next_version(self, aliases: Aliases | None) -> int:
+        noted = aliases.next_version if aliases is not None else 1
+        return max([noted, *(version + 1 for version in self._versions())])
+
+    def _path(self, version: int) -> Path:
+        if version < 0:
+            raise InvalidInput(f"a version is 0 or more, got {version}")
+        return self._root / f"{version:06d}"

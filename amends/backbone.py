@@ -1,0 +1,288 @@
+"""The fused Llama-family forward with LoRA, differentiable: the engine answers with it and the
+trainer trains through it.
+
+Weights come from the transformers model, which stays loader, config and oracle (logits equal
+within tolerance, a test). Fused are q/k/v and gate/up; query heads are grouped per KV head,
+because repeating K and V is several times slower on a CPU; LoRA stays apart from the frozen
+weights, since an early adapter's delta would drown in their bf16 rounding.
+
+Knows no sequences, no scheduler, no optimiser, no files. Invariant: the frozen weights never
+collect gradients. Shapes: N tokens in all, B rows, T tokens a row, H hidden size, D head size, V
+vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from amends.errors import ModelUnavailable
+from amends.lora import GROUPS, LoraShape, PackedLora
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Frozen weights of one block; `linear` by group, each (out, in), `bias` where the model has
+    one."""
+
+    linear: dict[str, Tensor]
+    bias: dict[str, Tensor | None]
+    input_norm: Tensor
+    mlp_norm: Tensor
+    q_norm: Tensor | None
+    k_norm: Tensor | None
+
+
+class LoraLinear(torch.autograd.Function):
+    """y = x W^T + bias + (x A^T) B, with gradients for x, A and B only.
+
+    x (N, in), weight (out, in) frozen, a (R, in), b (R, out). One function instead of PEFT's five
+    modules: no gradient is made for W, and the low-rank product is added in place.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor
+    ) -> Tensor:
+        low = x @ a.T
+        ctx.save_for_backward(x, low, weight, a, b)
+        return F.linear(x, weight, bias).addmm_(low, b)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, low, weight, a, b = ctx.saved_tensors
+        grad = grads[0]
+        grad_low = grad @ b.T
+        grad_x = (grad @ weight).addmm_(grad_low, a)
+        return grad_x, None, None, grad_low.T @ x, low.T @ grad
+
+
+class TokenLogprobs(torch.autograd.Function):
+    """log softmax(h W^T / temperature) at the given tokens, in float32, without keeping the logits.
+
+    h (N, H), weight (V, H) frozen, tokens (N,). The backward recomputes the logits: V is 49,152
+    for the default model, and float32 logits of a batch would be most of the memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+        logits = (h @ weight.T).float().div_(temperature)
+        norm = torch.logsumexp(logits, dim=-1)
+        ctx.save_for_backward(h, weight, tokens, norm)
+        ctx.temperature = temperature
+        return logits.gather(-1, tokens[:, None]).squeeze(-1) - norm
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        h, weight, tokens, norm = ctx.saved_tensors
+        scaled = -grads[0] / ctx.temperature
+        delta = (h @ weight.T).float().div_(ctx.temperature)
+        delta.sub_(norm[:, None]).exp_().mul_(scaled[:, None])
+        delta.scatter_add_(-1, tokens[:, None], -scaled[:, None])
+        return delta.to(h.dtype) @ weight, None, None, None
+
+
+class GroupedCausalAttention(torch.autograd.Function):
+    """Causal attention of G query heads that share one KV head.
+
+    q (N, G, T, D), k and v (N, T, D) -> (N, G, T, D), where N is rows times KV heads. The forward
+    is torch's flash kernel with K and V expanded by a stride of zero; its backward took a third of
+    a training step at 190 tokens, so the backward here is five batched matmuls over recomputed
+    probabilities (N, G*T, T): the group's heads are simply more query rows.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        group = q.shape[1]
+        wide_k, wide_v = (t[:, None].expand(-1, group, -1, -1) for t in (k, v))
+        out = F.scaled_dot_product_attention(q, wide_k, wide_v, is_causal=True)
+        ctx.save_for_backward(q, k, v, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, out = ctx.saved_tensors
+        count, group, length, size = q.shape
+        rows, scale = (count, group * length, size), size**-0.5
+        q, grad, out = q.reshape(rows), grads[0].reshape(rows), out.reshape(rows)
+        mask = torch.full((length, length), float("-inf"), dtype=q.dtype, device=q.device).triu_(1)
+        scores = torch.baddbmm(mask.repeat(group, 1), q, k.transpose(1, 2), alpha=scale)
+        probs = scores.softmax(dim=-1)
+        grad_v = probs.transpose(1, 2) @ grad
+        inner = (grad * out).sum(dim=-1, keepdim=True)
+        grad_scores = (grad @ v.transpose(1, 2)).sub_(inner).mul_(probs).mul_(scale)
+        grad_q = (grad_scores @ k).view(count, group, length, size)
+        return grad_q, grad_scores.transpose(1, 2) @ q, grad_v
+
+
+class Backbone:
+    """One frozen base model. Every method takes the LoRA to use (None: the base model itself)."""
+
+    def __init__(self, model: Any, max_positions: int) -> None:
+        config = model.config
+        _require_supported(config, max_positions)
+        self.layers_count: int = config.num_hidden_layers
+        self.hidden_size: int = config.hidden_size
+        self.vocab_size: int = config.vocab_size
+        self.heads: int = config.num_attention_heads
+        self.kv_heads: int = config.num_key_value_heads
+        self.head_dim: int = getattr(config, "head_dim", None) or self.hidden_size // self.heads
+        self.eps: float = config.rms_norm_eps
+        self.max_positions = max_positions
+        self.embedding: Tensor = model.model.embed_tokens.weight.detach()
+        self.lm_head: Tensor = model.lm_head.weight.detach()
+        self.final_norm: Tensor = model.model.norm.weight.detach()
+        self.layers = [_fuse(layer) for layer in model.model.layers]
+        self.dtype = self.embedding.dtype
+        self.device = self.embedding.device
+        positions = torch.arange(max_positions, device=self.device)[None]
+        cos, sin = model.model.rotary_emb(self.final_norm[None, None], positions)
+        self.cos, self.sin = cos[0].to(self.dtype), sin[0].to(self.dtype)  # (max_positions, D)
+
+    def lora_shape(self, rank: int, alpha: float) -> LoraShape:
+        """What an adapter on all linear layers of this model looks like."""
+        width = self.layers[0].linear["gate_up"].shape[0] // 2
+        q, kv, hidden = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.hidden_size
+        sizes = {
+            "self_attn.q_proj": (q, hidden),
+            "self_attn.k_proj": (kv, hidden),
+            "self_attn.v_proj": (kv, hidden),
+            "self_attn.o_proj": (hidden, q),
+            "mlp.gate_proj": (width, hidden),
+            "mlp.up_proj": (width, hidden),
+            "mlp.down_proj": (hidden, width),
+        }
+        return LoraShape(self.layers_count, rank, alpha, sizes)
+
+    def hidden(
+        self, token_ids: Tensor, lora: PackedLora | None = None, keep: tuple[int, ...] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """token_ids (B, T), right-padded -> normed last hidden states (B, T, H) and those after
+        the layers in `keep`.
+
+        Attention is causal, so padding on the right is never seen by real tokens: no mask is
+        needed, and positions are simply 0..T-1.
+        """
+        rows, length = token_ids.shape
+        cos, sin = self.cos[:length, None], self.sin[:length, None]
+        x = F.embedding(token_ids, self.embedding)
+        kept = []
+        for index in range(self.layers_count):
+            q, k, v = self.qkv(index, x, lora, cos, sin)
+            attended = self.attend_causal(q, k, v)
+            x = self.finish_layer(index, x, attended.reshape(rows, length, -1), lora)
+            if index + 1 in keep:
+                kept.append(x)
+        return self.norm(x, self.final_norm), kept
+
+    def token_logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
+        """hidden (N, H) at the positions before `tokens` (N,) -> float32 log-probabilities (N,)."""
+        return _apply(TokenLogprobs, hidden, self.lm_head, tokens, temperature)
+
+    def qkv(
+        self, index: int, x: Tensor, lora: PackedLora | None, cos: Tensor, sin: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, H) -> q (B, T, heads, D), k and v (B, T, kv_heads, D), positions applied to q
+        and k."""
+        layer = self.layers[index]
+        rows, length, _ = x.shape
+        joined = self._linear(index, "qkv", self.norm(x, layer.input_norm), lora)
+        joined = joined.view(rows, length, self.heads + 2 * self.kv_heads, self.head_dim)
+        if layer.q_norm is None or layer.k_norm is None:
+            qk = _rotate(joined[:, :, : self.heads + self.kv_heads], cos, sin)
+            q, k = qk[:, :, : self.heads], qk[:, :, self.heads :]
+        else:
+            q = self.norm(joined[:, :, : self.heads], layer.q_norm)
+            k = self.norm(joined[:, :, self.heads : -self.kv_heads], layer.k_norm)
+            q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        return q, k, joined[:, :, -self.kv_heads :]
+
+    def finish_layer(
+        self, index: int, x: Tensor, attended: Tensor, lora: PackedLora | None
+    ) -> Tensor:
+        """Output projection, residuals and MLP of a layer. x (B, T, H), attended (B, T,
+        heads*D)."""
+        x = x + self._linear(index, "o", attended, lora)
+        joined = self._linear(index, "gate_up", self.norm(x, self.layers[index].mlp_norm), lora)
+        gate, up = joined.chunk(2, dim=-1)
+        return x + self._linear(index, "down", F.silu(gate) * up, lora)
+
+    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
+
+    def attend_causal(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (B, T, heads, D), k and v (B, T, kv_heads, D) -> (B, T, kv_heads, group, D)."""
+        rows, length, _, size = q.shape
+        group = self.heads // self.kv_heads
+        shape = (rows, length, self.kv_heads, group, size)
+        q = q.reshape(shape).permute(0, 2, 3, 1, 4).reshape(-1, group, length, size)
+        k, v = (t.permute(0, 2, 1, 3).reshape(-1, length, size) for t in (k, v))
+        out = _apply(GroupedCausalAttention, q, k, v).view(rows, self.kv_heads, group, length, size)
+        return out.permute(0, 3, 1, 2, 4)
+
+    def _linear(self, index: int, group: str, x: Tensor, lora: PackedLora | None) -> Tensor:
+        layer = self.layers[index]
+        weight, bias = layer.linear[group], layer.bias[group]
+        if lora is None:
+            return F.linear(x, weight, bias)
+        flat = x.reshape(-1, x.shape[-1])
+        a, b = lora.a[index][group], lora.b[index][group]
+        if lora.mask is None:
+            out = _apply(LoraLinear, flat, weight, bias, a, b)
+        else:
+            low = (x @ a.T).view(*x.shape[:-1], lora.mask.shape[1], -1) * lora.mask[
+                :, None, :, None
+            ]
+            out = F.linear(flat, weight, bias).addmm_(low.view(len(flat), -1), b)
+        return out.view(*x.shape[:-1], -1)
+
+
+def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021), halves as transformers lays them out. x (B, T, heads,
+    D)."""
+    half = x.shape[-1] // 2
+    turned = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
+    return x * cos + turned * sin
+
+
+def _fuse(layer: Any) -> Layer:
+    linear: dict[str, Tensor] = {}
+    bias: dict[str, Tensor | None] = {}
+    for group, names in GROUPS.items():
+        modules = [layer.get_submodule(name) for name in names]
+        linear[group] = torch.cat([m.weight.detach() for m in modules])
+        biases = [m.bias for m in modules]
+        bias[group] = None if biases[0] is None else torch.cat([b.detach() for b in biases])
+    q_norm = getattr(layer.self_attn, "q_norm", None)
+    k_norm = getattr(layer.self_attn, "k_norm", None)
+    return Layer(
+        linear,
+        bias,
+        layer.input_layernorm.weight.detach(),
+        layer.post_attention_layernorm.weight.detach(),
+        None if q_norm is None else q_norm.weight.detach(),
+        None if k_norm is None else k_norm.weight.detach(),
+    )
+
+
+def _require_supported(config: Any, max_positions: int) -> None:
+    if config.model_type not in FAMILIES:
+        raise ModelUnavailable(
+            f"expected a model of the families {', '.join(FAMILIES)}, got {config.model_type!r}"
+        )
+    window = getattr(config, "sliding_window", None)
+    if window and getattr(config, "use_sliding_window", True) and window < max_positions:
+        raise ModelUnavailable(
+            f"attention window {window} is shorter than AMENDS_CONTEXT_TOKENS {max_positions}"
+        )
+    if config.hidden_act != "silu":
+        raise ModelUnavailable(f"expected hidden_act 'silu', got {config.hidden_act!r}")

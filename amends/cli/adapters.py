@@ -1,0 +1,103 @@
+"""`amends adapters`: which versions exist, which one serves, and moving between them.
+
+Works on the adapter store's files under its lock, so it needs neither the store nor the worker; the
+running server sees the move and swaps. Invariant: every move is a row of the audit log with a name
+and a reason.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amends.cli.install import adapter_store, operator, read_settings
+from amends.cli.output import AsJson, console, print_json, print_rows, when
+
+if TYPE_CHECKING:
+    from amends.adapter_store import AdapterStore
+    from amends.verdict import Verdict
+
+Version = Annotated[int, typer.Argument(metavar="VERSION", min=0, help="0 is the base model.")]
+Because = Annotated[str, typer.Option("--reason", "-r", help="Kept in the audit log.")]
+
+app = typer.Typer(no_args_is_help=True, help="Policy versions: list, show, activate, roll back.")
+
+
+@app.command("list")
+def list_versions(as_json: AsJson = False) -> None:
+    """Every version, oldest first, and which aliases point at it."""
+    store = adapter_store(read_settings())
+    if as_json:
+        versions = [manifest.model_dump(mode="json") for manifest in store.list()]
+        print_json({"aliases": store.aliases(), "versions": versions})
+        return
+    print_rows(rows_of(store), "", False)
+
+
+@app.command()
+def show(version: Version, as_json: AsJson = False) -> None:
+    """One version's manifest: parent, run, data, measurements, verdict; its files are checked."""
+    store = adapter_store(read_settings())
+    manifest = store.get(version)
+    store.verify(version)
+    if as_json:
+        print_json(manifest.model_dump(mode="json"))
+        return
+    rows = manifest.model_dump(mode="json") | {"created_at": when(manifest.created_at)}
+    rows["files"] = "\n".join(f"{name}  sha256 {digest}" for name, digest in manifest.files.items())
+    rows["metrics"] = "\n".join(f"{name}  {value:.4g}" for name, value in manifest.metrics.items())
+    print_rows([{"": name, "value": value} for name, value in rows.items()], "", False)
+
+
+@app.command()
+def activate(
+    version: Version,
+    reason: Because = "activated at the command line",
+    force: Annotated[bool, typer.Option(help="Even though the gate rejected it.")] = False,
+) -> None:
+    """Make a version the champion; the running server answers new messages with it."""
+    store = adapter_store(read_settings())
+    store.activate(version, by=operator(), reason=reason, force=force)
+    console.print(f"Version {version} is the champion; previous: {store.aliases().get('previous')}")
+
+
+@app.command()
+def rollback(reason: Because = "rolled back at the command line") -> None:
+    """Point the champion back at the previous version."""
+    version = adapter_store(read_settings()).roll_back(by=operator(), reason=reason)
+    console.print(f"Version {version} is the champion again.")
+
+
+@app.command()
+def audit(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = False) -> None:
+    """Who moved which alias, when and why; newest first."""
+    rows = [row.model_dump(mode="json") for row in adapter_store(read_settings()).audit(limit)]
+    if not as_json:
+        rows = [{**row, "at": when(row["at"])} for row in rows]
+    print_rows(rows, "No alias has moved yet.", as_json)
+
+
+def judged(verdict: "Verdict | None") -> str:
+    if verdict is None:
+        return "not judged"
+    return "passed" if verdict.passed else "refused"
+
+
+def rows_of(store: "AdapterStore") -> list[dict[str, Any]]:
+    """The columns of `amends adapters list`; version 0 has no manifest."""
+    names: dict[int, list[str]] = {}
+    for alias, version in store.aliases().items():
+        names.setdefault(version, []).append(alias)
+    base = {"version": 0, "alias": ", ".join(names.get(0, [])), "parent": None, "run": None}
+    rows: list[dict[str, Any]] = [{**base, "verdict": "base model", "created": None}]
+    for manifest in store.list():
+        rows.append(
+            {
+                "version": manifest.version,
+                "alias": ", ".join(names.get(manifest.version, [])),
+                "parent": manifest.parent,
+                "run": manifest.run_id,
+                "verdict": judged(manifest.verdict),
+                "created": when(manifest.created_at),
+            }
+        )
+    return rows

@@ -1,0 +1,175 @@
+"""`amends export`: conversations and feedback as JSONL files in the columns that TRL reads.
+
+Knows TRL's dataset formats (conversational: a prompt is a list of messages), not where records are
+kept. Invariants: a file holds exactly TRL's columns; the folder appears whole, and manifest.json
+names every file with its rows and SHA-256. Redacts nothing: the files hold what visitors wrote.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from amends.cli.install import opened_store, read_settings
+from amends.cli.output import AsJson, note, print_json, print_rows
+from amends.conversation import Conversation, Turn
+from amends.errors import InvalidInput
+from amends.feedback import Correction, Feedback, Ranking, Thumb
+from amends.record import now_s
+
+if TYPE_CHECKING:
+    from amends.store_client import StoreClient
+
+Messages = list[dict[str, str]]
+PAGE = 200
+
+
+class Kind(StrEnum):
+    """TRL's names for the shapes of a dataset."""
+
+    PREFERENCE = "preference"
+    UNPAIRED = "unpaired-preference"
+    COMPLETION = "prompt-completion"
+    MESSAGES = "messages"
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    kind: Annotated[
+        list[Kind] | None, typer.Option(help="Write this kind only; may be given again.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write conversations and feedback for other training programs.
+
+    preference: corrections and rankings as prompt, chosen, rejected. unpaired-preference: thumbs as
+    prompt, completion, label. prompt-completion: corrections. messages: whole conversations.
+    """
+    from amends.knowledge import Knowledge, folder_of
+
+    if folder.exists():
+        raise InvalidInput(f"{folder}: expected a folder that does not exist yet")
+    settings = read_settings()
+    shop = Knowledge.load(folder_of(settings)).shop.name
+    kinds = kind or list(Kind)
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    with opened_store(settings) as (_, store):
+        counts = write_files(fresh, shop, everything(store), kinds)
+    files = {
+        f"{k}.jsonl": {"rows": counts[k], "sha256": sha256(fresh / f"{k}.jsonl")} for k in kinds
+    }
+    manifest = {"schema_version": 1, "created_at": now_s(), "shop": shop, "files": files}
+    (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    fresh.rename(folder)
+    if as_json:
+        print_json(manifest)
+        return
+    print_rows([{"file": str(folder / f"{k}.jsonl"), "rows": counts[k]} for k in kinds], "", False)
+    note("Not redacted: the files hold what visitors wrote.")
+
+
+def everything(store: "StoreClient") -> Iterator[tuple[Conversation, list[Feedback]]]:
+    """Every conversation with the feedback on it, newest first."""
+    from amends.conversation_store import ConversationStore
+    from amends.feedback_store import FeedbackStore
+
+    conversations, feedback = ConversationStore(store), FeedbackStore(store)
+    before, seen = None, set[str]()
+    while page := conversations.recent(PAGE, before):
+        for conversation in page:
+            if conversation.conversation_id in seen:
+                continue  # it spoke, and so moved up, while we read
+            seen.add(conversation.conversation_id)
+            yield conversation, list(feedback.of_conversation(conversation.conversation_id))
+        before = page[-1].conversation_id
+
+
+def write_files(
+    folder: Path,
+    shop: str,
+    source: Iterator[tuple[Conversation, list[Feedback]]],
+    kinds: Sequence[Kind],
+) -> dict[Kind, int]:
+    """One JSONL file per kind; returns the rows of each."""
+    counts = dict.fromkeys(kinds, 0)
+    handles = {kind: (folder / f"{kind}.jsonl").open("w", encoding="utf-8") for kind in kinds}
+    try:
+        for conversation, feedback in source:
+            for kind in kinds:
+                for row in rows_of(kind, shop, conversation, feedback):
+                    handles[kind].write(json.dumps(row, ensure_ascii=False) + "\n")
+                    counts[kind] += 1
+    finally:
+        for handle in handles.values():
+            handle.close()
+    return counts
+
+
+def rows_of(
+    kind: Kind, shop: str, conversation: Conversation, feedback: Sequence[Feedback]
+) -> Iterator[dict[str, Any]]:
+    """The rows that one conversation gives to one kind of file."""
+    if kind is Kind.MESSAGES:
+        if conversation.turns:
+            yield {"messages": spoken(conversation.turns)}
+        return
+    turns = {turn.turn_id: turn for turn in conversation.turns}
+    for item in feedback:
+        turn = turns.get(getattr(item, "turn_id", ""))
+        if turn is None:
+            continue  # a rating judges the conversation, not one response
+        prompt = prompt_of(shop, conversation, turn)
+        match kind, item:
+            case Kind.PREFERENCE, Correction() if item.response != turn.response:
+                yield {"prompt": prompt, **pair(item.response, turn.response)}
+            case Kind.PREFERENCE, Ranking():
+                for better, worse in combinations(item.responses, 2):
+                    yield {"prompt": prompt, **pair(better, worse)}
+            case Kind.UNPAIRED, Thumb():
+                completion = said(turn.response)
+                yield {"prompt": prompt, "completion": completion, "label": item.value == 1}
+            case Kind.COMPLETION, Correction():
+                yield {"prompt": prompt, "completion": said(item.response)}
+            case _:
+                pass
+
+
+def prompt_of(shop: str, conversation: Conversation, turn: Turn) -> Messages:
+    """What the policy saw: system prompt with passages, earlier turns, the message."""
+    from amends.prompt import SYSTEM
+
+    facts = "".join(f"\n\n{passage.title}\n{passage.text}" for passage in turn.passages)
+    system = {"role": "system", "content": SYSTEM.format(shop=shop) + facts}
+    earlier = conversation.turns[: conversation.turns.index(turn)]
+    kept = earlier[turn.dropped_turns :]
+    return [system, *spoken(kept), {"role": "user", "content": turn.message}]
+
+
+def spoken(turns: Sequence[Turn]) -> Messages:
+    """Turns as alternating messages of user and assistant."""
+    return [
+        message
+        for turn in turns
+        for message in ({"role": "user", "content": turn.message}, *said(turn.response))
+    ]
+
+
+def pair(chosen: str, rejected: str) -> dict[str, Messages]:
+    return {"chosen": said(chosen), "rejected": said(rejected)}
+
+
+def said(response: str) -> Messages:
+    return [{"role": "assistant", "content": response}]
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,85 @@
+"""What a command opens of this install: settings, store, base model, adapter store.
+
+Knows no command. Invariant: a failure to open one of them is an AmendsError that says what to do.
+"""
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from amends.cli.output import Bars
+from amends.errors import SettingsError
+from amends.settings import Settings
+
+if TYPE_CHECKING:  # both cost a good part of a second, and `amends --help` needs neither
+    from amends.adapter_store import AdapterStore
+    from amends.store_client import StoreClient
+
+STAGES = {"download": "Downloading the base model", "convert": "Converting it, once"}
+
+
+def read_settings() -> Settings:
+    """Settings from the environment. Raises SettingsError that names the variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        what = f"AMENDS_{name}={first['input']}: " if name else ""
+        raise SettingsError(f"{what}{first['msg']}") from None
+
+
+@contextmanager
+def opened_store(settings: Settings) -> Iterator[tuple[str, "StoreClient"]]:
+    """The store's URL and a client: of the running install, or opened for this command only."""
+    from amends.embedded_store import connect, open_store
+
+    with open_store(settings) as url:
+        client = connect(url)
+        try:
+            yield url, client
+        finally:
+            client.close()
+
+
+def fetched_base_model(settings: Settings) -> Path:
+    """The base model's folder; fetches and converts it behind progress bars when it is missing."""
+    from amends.base_model import ensure_base_model
+
+    with Bars() as bars:
+        return ensure_base_model(
+            settings, lambda stage, done, total: bars.report(STAGES.get(stage, stage), done, total)
+        )
+
+
+def base_model_at_hand(settings: Settings) -> Path | None:
+    """The base model's folder when it needs no fetching."""
+    if settings.base_model is None:
+        folder = settings.cache / "SmolLM2-135M-Instruct"
+    else:
+        folder = Path(settings.base_model).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    if settings.base_model is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(settings.base_model, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def adapter_store(settings: Settings) -> "AdapterStore":
+    """The adapter versions of this install, for the base model that it is set to."""
+    from amends.adapter_store import AdapterStore
+    from amends.base_model import base_hash
+
+    return AdapterStore(settings.adapters_folder, base_hash(fetched_base_model(settings)))
+
+
+def operator() -> str:
+    """Who is at the command line, for audit rows."""
+    return f"operator:{getpass.getuser()}"

@@ -1,0 +1,161 @@
+"""The engine for asyncio: one thread owns the model, callers stream, cancel and swap.
+
+Knows no stores and no HTTP. Invariants: only the thread touches the engine; a stream that is
+closed frees its row at the next step; a swap that fails changes nothing.
+"""
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from amends.backbone import Backbone
+from amends.base_model import ensure_base_model, load_causal_lm, load_tokenizer, serving_dtype
+from amends.engine.engine import Engine
+from amends.engine.scheduler import Limits
+from amends.engine.sequence import Chunk, Request, Sequence
+from amends.errors import AmendsError, EngineBusy
+from amends.lora import LoraShape, load_lora
+from amends.prompt import PromptRenderer
+from amends.settings import Settings
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+GOLDEN_PROMPT = "How long do I have to send something back, and who pays for it?"
+SWAP_WAIT_S = 30.0  # how long a publish waits for a slot that running turns still use
+
+
+class EngineService:
+    """submit / stream / cancel / swap from an event loop."""
+
+    def __init__(self, engine: Engine, lora_shape: LoraShape, probe: tuple[int, ...]) -> None:
+        self._engine = engine
+        self._shape = lora_shape
+        self._probe = probe
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def active_version(self) -> int:
+        """The version that new requests use."""
+        return self._engine.slots.active_version
+
+    @property
+    def alive(self) -> bool:
+        """False once the engine's thread has ended: nothing will be answered any more."""
+        return self._thread.is_alive()
+
+    def versions(self) -> tuple[int, ...]:
+        """Versions that can answer now."""
+        return self._engine.slots.versions()
+
+    def queue_depth(self) -> int:
+        """Requests that wait for a row."""
+        return self._engine.waiting
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        """Chunks as they are written; closing the iterator cancels. Raises EngineBusy,
+        InvalidInput."""
+        loop = asyncio.get_running_loop()
+        chunks: asyncio.Queue[Chunk] = asyncio.Queue()
+
+        def on_chunk(chunk: Chunk) -> None:
+            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+
+        sequence = await self._call(lambda: self._engine.submit(request, on_chunk))
+        finished = False
+        try:
+            while not finished:
+                chunk = await chunks.get()
+                finished = chunk.finish_reason is not None
+                yield chunk
+        finally:
+            if not finished:
+                self.cancel(sequence)
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Free the sequence at the next step. Safe from any thread."""
+        sequence.cancelled = True
+        self._wake.set()
+
+    async def swap(self, version: int, folder: Path | None) -> None:
+        """Make `version` (0: the base model, no folder) answer from the next turn on.
+
+        Files are read and checked off the engine's thread. Raises AdapterRefused, EngineBusy; then
+        nothing has changed.
+        """
+        if version not in self.versions():
+            if folder is None:
+                raise EngineBusy(f"version {version} has no folder", retry_after_s=1.0)
+            lora = await asyncio.to_thread(load_lora, folder, self._shape)
+            await self._retry(lambda: self._engine.load(version, lora, self._probe))
+        await self._call(lambda: self._engine.activate(version))
+
+    def close(self) -> None:
+        """Stop the thread after the present step; streams in flight get no more chunks."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+
+    async def _retry(self, command: Callable[[], None]) -> None:
+        deadline = asyncio.get_running_loop().time() + SWAP_WAIT_S
+        while True:
+            try:
+                return await self._call(command)
+            except EngineBusy as busy:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(busy.retry_after_s)
+
+    async def _call(self, command: Callable[[], T]) -> T:
+        """Run a command on the engine's thread, between two steps."""
+        if not self.alive:
+            raise EngineBusy("the engine has stopped; restart the server", retry_after_s=30.0)
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(command())
+            except AmendsError as error:
+                future.set_exception(error)
+
+        self._commands.append(run)
+        self._wake.set()
+        return await asyncio.wrap_future(future)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                while self._commands:
+                    self._commands.popleft()()
+                if not self._engine.step():
+                    self._wake.wait()
+                    self._wake.clear()
+        except BaseException:
+            log.exception("the engine's thread ended")
+            raise
+
+
+def start(settings: Settings) -> EngineService:
+    """Load the base model and start its engine (about two seconds for the default model)."""
+    torch.set_num_threads(settings.threads)
+    folder = ensure_base_model(settings)
+    backbone = Backbone(load_causal_lm(folder, serving_dtype(settings)), settings.context_tokens)
+    shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
+    renderer = PromptRenderer(
+        load_tokenizer(folder), settings.context_tokens, settings.max_response_tokens
+    )
+    limits = Limits(max_positions=settings.context_tokens)
+    engine = Engine(backbone, shape, renderer.eos_token_ids, limits)
+    probe = renderer.render("a shop", (), (), GOLDEN_PROMPT).token_ids
+    return EngineService(engine, shape, probe)

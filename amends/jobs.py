@@ -1,0 +1,93 @@
+"""Names of the worker's jobs, and how to ask for one. Requests carry ids only.
+
+Knows no task's code. Invariant: a message is a hint and may be lost or doubled: the record of the
+run in the store is the truth, and the worker's reconciler sends the hint again.
+"""
+
+import logging
+import sys
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from amends.store_client import check_url
+
+logger = logging.getLogger(__name__)
+
+TRAIN = "amends.train"
+RECONCILE = "amends.reconcile"
+MAYBE_START = "amends.maybe_start"
+
+TRAIN_QUEUE = "train"
+DEFAULT_QUEUE = "default"
+
+# A hint older than this is dropped unread; the reconciler sends a fresh one every half minute.
+_HINT_EXPIRES_S = 600
+
+# Both sides must agree on these, and the shortest visibility_timeout on one broker wins. It is
+# longer than the longest training task: a shorter one would deliver a running job a second time.
+TRANSPORT_OPTIONS: dict[str, object] = {
+    "visibility_timeout": 25_200,
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 15,
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 1,
+    "global_keyprefix": "celery:",
+}
+
+
+def worker_command(queue: str) -> list[str]:
+    """The command line of the one worker process that serves `queue`; it reads AMENDS_* variables.
+
+    Stop it with SIGTERM and wait: a training run is checkpointed and requeued. Leave REMAP_SIGTERM
+    unset: with SIGQUIT Celery sleeps through its whole soft time-out before it tells any task.
+    """
+    options = {
+        # One run at a time, and a fresh process for each: nothing a run leaves behind reaches the
+        # next.
+        TRAIN_QUEUE: ["--concurrency=1", "--max-tasks-per-child=1"],
+        DEFAULT_QUEUE: ["--concurrency=2", "--beat"],
+    }[queue]
+    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker"]
+    command += [f"--queues={queue}", f"--hostname={queue}@%h", "--pool=prefork"]
+    # Workers need not know of each other: without it they start sooner and subscribe to less.
+    return [*command, "--without-mingle", "--without-gossip", *options]
+
+
+def queue_app(url: str) -> Celery:
+    """A Celery application that can send jobs to the broker at `url`; it knows no tasks."""
+    check_url(url)
+    app = Celery("amends", broker=url, set_as_current=False)
+    app.conf.update(
+        broker_transport_options=TRANSPORT_OPTIONS,
+        task_serializer="json",
+        accept_content=["json"],
+        task_default_queue=DEFAULT_QUEUE,
+        task_routes={TRAIN: {"queue": TRAIN_QUEUE}},
+    )
+    return app
+
+
+class JobQueue:
+    """Sends jobs to the workers. Thread-safe."""
+
+    def __init__(self, url: str) -> None:
+        self._app = queue_app(url)
+
+    def train(self, run_id: int) -> None:
+        """Tell a worker to look at the run. A failure is only logged: the reconciler tells it
+        later.
+        """
+        try:
+            self._app.send_task(
+                TRAIN, args=[run_id], expires=_HINT_EXPIRES_S, ignore_result=True, retry=False
+            )
+        except OperationalError as error:
+            logger.warning(
+                "run %d waits for the reconciler: no hint could be sent: %s", run_id, error
+            )
+
+    def close(self) -> None:
+        self._app.close()

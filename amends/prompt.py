@@ -1,0 +1,119 @@
+"""Conversation and retrieved passages -> token ids, and back to text.
+
+The only place that words the system prompt and that knows the chat template; serving and training
+render with it, so both see the same tokens. Knows no store and no model. Invariant: a prompt
+leaves room for the longest response; the oldest turns are dropped first, never the system prompt,
+the passages or the visitor's message.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers.decoders import DecodeStream
+
+from amends.conversation import Passage
+from amends.errors import InvalidInput
+
+SYSTEM = (
+    "You answer customers of {shop}. Use only the facts below. "
+    "Answer in one or two short sentences."
+)
+
+
+class MessageTooLong(InvalidInput):
+    """The visitor's message alone leaves no room for a response."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """`token_ids` as the engine takes them; `dropped_turns` earlier turns found no room."""
+
+    token_ids: tuple[int, ...]
+    dropped_turns: int = 0
+
+
+class PromptRenderer:
+    """Renders prompts for one model."""
+
+    def __init__(self, tokenizer: Any, context_tokens: int, max_response_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._room = context_tokens - max_response_tokens
+        self.eos_token_ids = _end_tokens(tokenizer)
+
+    def render(
+        self,
+        shop_name: str,
+        passages: Sequence[Passage],
+        history: Sequence[tuple[str, str]],
+        message: str,
+    ) -> Prompt:
+        """Token ids of the system prompt with passages, as much history as fits, and the message.
+
+        history: (message, response) of earlier turns, oldest first. Raises MessageTooLong.
+        """
+        for dropped in range(len(history) + 1):
+            token_ids = self._tokens(shop_name, passages, history[dropped:], message)
+            if len(token_ids) <= self._room:
+                return Prompt(token_ids, dropped)
+        raise MessageTooLong(
+            f"expected a message that fits {self._room} tokens together with the passages, "
+            f"got {len(token_ids)}; send a shorter one"
+        )
+
+    def encode_response(self, text: str) -> tuple[int, ...]:
+        """Token ids of a response written by somebody else (an expert), end token included."""
+        ids = self._tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
+        return (*ids, self._tokenizer.eos_token_id)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The response's text without special tokens."""
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()
+
+    def decoder(self) -> "ResponseDecoder":
+        """A decoder for one streamed response."""
+        return ResponseDecoder(self._tokenizer.backend_tokenizer)
+
+    def _tokens(
+        self,
+        shop_name: str,
+        passages: Sequence[Passage],
+        history: Sequence[tuple[str, str]],
+        message: str,
+    ) -> tuple[int, ...]:
+        facts = "".join(f"\n\n{p.title}\n{p.text}" for p in passages)
+        spoken = [("system", SYSTEM.format(shop=shop_name) + facts)]
+        for said, answered in history:
+            spoken += [("user", said), ("assistant", answered)]
+        spoken.append(("user", message))
+        messages = [{"role": role, "content": self._plain(text)} for role, text in spoken]
+        text = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _plain(self, text: str) -> str:
+        # Nobody but the template may write its control tokens: neither a visitor nor a document.
+        for token in self._tokenizer.all_special_tokens:
+            text = text.replace(token, token.replace("|", "¦").replace("<", "‹"))
+        return text
+
+
+class ResponseDecoder:
+    """Turns the tokens of one response into text as they come; holds back incomplete characters."""
+
+    def __init__(self, backend_tokenizer: Any) -> None:
+        self._tokenizer = backend_tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def push(self, token_ids: Sequence[int]) -> str:
+        """The text that became complete with these tokens ('' when none did)."""
+        pieces = [self._stream.step(self._tokenizer, token) for token in token_ids]
+        return "".join(piece for piece in pieces if piece)
+
+
+def _end_tokens(tokenizer: Any) -> frozenset[int]:
+    vocabulary = tokenizer.get_vocab()
+    texts = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>")
+    ends = {vocabulary[text] for text in texts if text in vocabulary}
+    return frozenset(ends | {tokenizer.eos_token_id})

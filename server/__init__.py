@@ -1,0 +1,1 @@
+"""The process that visitors, experts and operators talk to."""

@@ -1,0 +1,288 @@
+"""What the console's pages show, computed from records.
+
+Pure: no request, no store, no template. Invariant: every number and label that a page shows is
+decided here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from amends.adapter_manifest import Manifest
+from amends.conversation import Conversation, Passage, Turn
+from amends.events import Event, Log, Metrics, Sample, Samples, StageFinished, StageStarted
+from amends.feedback import Correction, Feedback, Rating, Thumb
+from amends.runs import Run, State
+from server.console.wording import number
+
+STAGES = ("claim", "dataset", "sft", "reward", "ppo", "gate", "publish")
+_STAGE_NAMES = {
+    "claim": "Taking feedback",
+    "dataset": "Preparing data",
+    "sft": "Learning corrections",
+    "reward": "Reward model",
+    "ppo": "PPO",
+    "gate": "Gate",
+    "publish": "Publishing",
+}
+_STATE_TONES: dict[State, str] = {
+    "QUEUED": "quiet",
+    "RUNNING": "busy",
+    "GATING": "busy",
+    "CANDIDATE": "good",
+    "REJECTED": "bad",
+    "FAILED": "bad",
+    "CANCELLED": "quiet",
+}
+_ORIGINS = {
+    "policy": "",
+    "no_passage": "no document fitted",
+    "other_language": "another language",
+}
+BAD_RATING = 2
+
+
+@dataclass(frozen=True)
+class ConversationRow:
+    """One line of the list."""
+
+    conversation_id: str
+    first_message: str
+    turns: int
+    last_at: float
+    thumbs_down: int
+    thumbs_up: int
+    rating: int | None
+    corrected: int
+
+    @property
+    def needs_look(self) -> bool:
+        """Somebody was unhappy and no expert has answered yet."""
+        bad = self.thumbs_down > 0 or (self.rating is not None and self.rating <= BAD_RATING)
+        return bad and not self.corrected
+
+
+@dataclass(frozen=True)
+class TurnView:
+    turn_id: str
+    message: str
+    response: str
+    note: str
+    policy_version: int
+    passages: tuple[Passage, ...]
+    created_at: float
+    thumb: Thumb | None
+    correction: str | None
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run as a row, and as the head of its page."""
+
+    run_id: int
+    state: str
+    tone: str
+    stage: str
+    percent: int
+    requested_by: str
+    reason: str
+    created_at: float
+    seconds: float | None
+    version: int | None
+    error: str | None
+    reasons: tuple[str, ...]
+    live: bool
+    waiting: bool
+    cancel_requested: bool
+
+
+@dataclass(frozen=True)
+class StageView:
+    name: str
+    state: str  # done, now, later
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class MetricTable:
+    """The newest steps of one stage, a column per step."""
+
+    stage: str
+    steps: tuple[int, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    stage: str
+    step: int
+    texts: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class RunDetails:
+    stages: tuple[StageView, ...]
+    metrics: tuple[MetricTable, ...]
+    samples: tuple[SampleSet, ...]
+    log: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    version: int
+    names: tuple[str, ...]
+    serving: bool
+    parent: int | None
+    run_id: int | None
+    created_at: float | None
+    passed: bool | None
+    reasons: tuple[str, ...]
+    metrics: tuple[tuple[str, str], ...]
+    can_activate: bool
+
+
+def conversation_row(conversation: Conversation, feedback: Sequence[Feedback]) -> ConversationRow:
+    thumbs = [given.value for given in feedback if isinstance(given, Thumb)]
+    ratings = [given.value for given in feedback if isinstance(given, Rating)]
+    turns = conversation.turns
+    return ConversationRow(
+        conversation_id=conversation.conversation_id,
+        first_message=turns[0].message if turns else "",
+        turns=len(turns),
+        last_at=turns[-1].created_at if turns else conversation.opened_at,
+        thumbs_down=thumbs.count(-1),
+        thumbs_up=thumbs.count(1),
+        rating=min(ratings) if ratings else None,
+        corrected=sum(isinstance(given, Correction) for given in feedback),
+    )
+
+
+def turn_view(turn: Turn, feedback: Sequence[Feedback]) -> TurnView:
+    own = [given for given in feedback if getattr(given, "turn_id", None) == turn.turn_id]
+    thumbs = [given for given in own if isinstance(given, Thumb)]
+    corrections = [given for given in own if isinstance(given, Correction)]
+    notes = [_ORIGINS[turn.origin]]
+    notes += ["cut off by the visitor"] if turn.finish_reason == "cancelled" else []
+    notes += ["cut at the longest length"] if turn.finish_reason == "length" else []
+    notes += [f"{turn.dropped_turns} earlier turns left out"] if turn.dropped_turns else []
+    return TurnView(
+        turn_id=turn.turn_id,
+        message=turn.message,
+        response=turn.response,
+        note=", ".join(note for note in notes if note),
+        policy_version=turn.policy_version,
+        passages=turn.passages,
+        created_at=turn.created_at,
+        thumb=thumbs[-1] if thumbs else None,
+        correction=corrections[-1].response if corrections else None,
+    )
+
+
+def run_view(run: Run, now: float) -> RunView:
+    seconds = None
+    if run.started_at is not None:
+        seconds = (run.ended_at or now) - run.started_at
+    stage = _STAGE_NAMES.get(run.stage or "", run.stage or "")
+    return RunView(
+        run_id=run.run_id,
+        state=run.state.capitalize(),
+        tone=_STATE_TONES[run.state],
+        stage="" if run.ended or run.state == "QUEUED" else stage,
+        percent=round(100 * run.progress),
+        requested_by=run.requested_by,
+        reason=run.reason,
+        created_at=run.created_at,
+        seconds=max(0.0, seconds) if seconds is not None else None,
+        version=run.version,
+        error=run.error,
+        reasons=run.verdict.reasons if run.verdict is not None else (),
+        live=not run.ended,
+        waiting=run.state == "QUEUED",
+        cancel_requested=run.cancel_requested and not run.ended,
+    )
+
+
+def run_details(run: Run, events: Sequence[Event]) -> RunDetails:
+    finished: dict[str, float] = {
+        e.stage: e.seconds for e in events if isinstance(e, StageFinished)
+    }
+    started = {e.stage for e in events if isinstance(e, StageStarted)}
+    stages = [
+        StageView(
+            name=_STAGE_NAMES[stage],
+            state="done" if stage in finished else _begun(stage in started, run),
+            seconds=finished.get(stage),
+        )
+        for stage in STAGES
+        if stage in finished or stage in started or not run.ended
+    ]
+    return RunDetails(
+        stages=tuple(stages),
+        metrics=_metric_tables(events),
+        samples=tuple(
+            SampleSet(_STAGE_NAMES[e.stage], e.step, e.texts)
+            for e in events
+            if isinstance(e, Samples)
+        )[-6:],
+        log=tuple(e.text for e in events if isinstance(e, Log))[-100:],
+    )
+
+
+def version_rows(
+    manifests: Sequence[Manifest], aliases: Mapping[str, int], serving: int
+) -> tuple[VersionRow, ...]:
+    """Newest first, the base model last."""
+    rows = [_version_row(manifest, aliases, serving) for manifest in reversed(manifests)]
+    base = VersionRow(
+        version=0,
+        names=_names(0, aliases),
+        serving=serving == 0,
+        parent=None,
+        run_id=None,
+        created_at=None,
+        passed=None,
+        reasons=(),
+        metrics=(),
+        can_activate=aliases.get("champion") != 0,
+    )
+    return (*rows, base)
+
+
+def _begun(started: bool, run: Run) -> str:
+    if not started:
+        return "later"
+    return "stopped" if run.ended else "now"
+
+
+def _metric_tables(events: Sequence[Event]) -> tuple[MetricTable, ...]:
+    tables = []
+    for stage in STAGES:
+        found = [e for e in events if isinstance(e, Metrics) and e.stage == stage][-6:]
+        names = dict.fromkeys(name for event in found for name in event.values)
+        rows = tuple(
+            (name, tuple(number(e.values[name]) if name in e.values else "" for e in found))
+            for name in names
+        )
+        if rows:
+            tables.append(MetricTable(_STAGE_NAMES[stage], tuple(e.step for e in found), rows))
+    return tuple(tables)
+
+
+def _version_row(manifest: Manifest, aliases: Mapping[str, int], serving: int) -> VersionRow:
+    verdict = manifest.verdict
+    passed = verdict.passed if verdict is not None else False
+    return VersionRow(
+        version=manifest.version,
+        names=_names(manifest.version, aliases),
+        serving=serving == manifest.version,
+        parent=manifest.parent,
+        run_id=manifest.run_id,
+        created_at=manifest.created_at,
+        passed=passed,
+        reasons=verdict.reasons if verdict is not None else ("no verdict",),
+        metrics=tuple((name, number(value)) for name, value in manifest.metrics.items()),
+        can_activate=passed and aliases.get("champion") != manifest.version,
+    )
+
+
+def _names(version: int, aliases: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(name for name, named in aliases.items() if named == version)

@@ -1,0 +1,86 @@
+"""Adapter versions: which there are, which answers, activate, roll back.
+
+Knows HTTP; the adapter store moves aliases and writes the audit. The engine follows by itself
+(adapter_watcher), so `serving` may lag behind the champion by some milliseconds.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body
+from pydantic import Field
+
+from amends.adapter_aliases import AuditRow
+from amends.adapter_manifest import Manifest
+from amends.record import Record
+from server.adapter_watcher import Refusal
+from server.routes.callers import Staff, StateOf
+
+router = APIRouter(prefix="/v1/adapters", tags=["adapters"])
+
+
+class Adapters(Record):
+    aliases: dict[str, int]
+    versions: tuple[Manifest, ...]
+    serving: int = Field(description="the version that new turns are written by; 0: base model")
+    refusal: Refusal | None = Field(description="the champion, when the engine would not take it")
+
+
+class Activation(Record):
+    reason: str = Field("", max_length=500)
+    force: bool = Field(False, description="even though the gate rejected it")
+
+
+class RollBack(Record):
+    reason: str = Field("", max_length=500)
+
+
+class Aliases(Record):
+    aliases: dict[str, int]
+
+
+class Audit(Record):
+    rows: tuple[AuditRow, ...]
+
+
+@router.get("")
+def list_adapters(state: StateOf, staff: Staff) -> Adapters:
+    """Every version, oldest first; version 0 is the base model and not listed."""
+    policy = state.require_policy()
+    return Adapters(
+        aliases=policy.adapters.aliases(),
+        versions=tuple(policy.adapters.list()),
+        serving=policy.engine.active_version,
+        refusal=policy.watcher.refusal,
+    )
+
+
+@router.get("/audit")
+def read_audit(state: StateOf, staff: Staff) -> Audit:
+    """Who moved which alias, newest first."""
+    return Audit(rows=state.require_policy().adapters.audit(100))
+
+
+@router.post("/{version}/activate")
+def activate(
+    version: int,
+    state: StateOf,
+    staff: Staff,
+    body: Annotated[Activation | None, Body(examples=[{"reason": "looks better"}])] = None,
+) -> Aliases:
+    """Makes a version the champion; 409 with the gate's reasons when it was rejected."""
+    wanted = body or Activation()
+    adapters = state.require_policy().adapters
+    adapters.activate(version, by=staff, reason=wanted.reason, force=wanted.force)
+    return Aliases(aliases=adapters.aliases())
+
+
+@router.post("/rollback")
+def roll_back(
+    state: StateOf,
+    staff: Staff,
+    body: Annotated[RollBack | None, Body(examples=[{"reason": "wrong prices"}])] = None,
+) -> Aliases:
+    """Makes the champion before this one champion again."""
+    adapters = state.require_policy().adapters
+    adapters.roll_back(by=staff, reason=(body or RollBack()).reason)
+    return Aliases(aliases=adapters.aliases())

@@ -1,0 +1,56 @@
+"""Who calls a route, as FastAPI dependencies.
+
+Knows requests and server.auth. Invariant: a route that names Visitor or Staff is never reached by
+anybody else.
+"""
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.security import HTTPBearer
+from starlette.requests import HTTPConnection
+
+from server.auth import STAFF_NAME, bearer
+from server.state import State
+
+# Only so that OpenAPI says it; the checks are ours, because both kinds of token look alike.
+_documented = HTTPBearer(auto_error=False, description="visitor token, or the staff token")
+
+
+def state_of(connection: HTTPConnection) -> State:
+    state: State = connection.app.state.amends
+    return state
+
+
+def address_of(connection: HTTPConnection) -> str:
+    """The network address that limits are counted by."""
+    return connection.client.host if connection.client is not None else "unknown"
+
+
+StateOf = Annotated[State, Depends(state_of)]
+
+
+def _visitor(
+    request: Request, state: StateOf, _: Annotated[object, Depends(_documented)] = None
+) -> str:
+    return state.auth.visitor(bearer(request.headers.get("authorization")))
+
+
+def _staff(
+    request: Request, state: StateOf, _: Annotated[object, Depends(_documented)] = None
+) -> str:
+    state.auth.require_staff(bearer(request.headers.get("authorization")))
+    return STAFF_NAME
+
+
+Visitor = Annotated[str, Depends(_visitor)]
+Staff = Annotated[str, Depends(_staff)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="the same key again changes nothing; unset: the judgement itself decides",
+    ),
+]

@@ -1,0 +1,83 @@
+"""The long-lived objects of one server process, as routes see them.
+
+Knows how to build none of them (app.py does). Invariant: `policy` is None until the model answers,
+and never None again.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from amends.activity import Activity
+from amends.adapter_store import AdapterStore
+from amends.conversation_store import ConversationStore
+from amends.engine.sequence import Chunk, Request
+from amends.errors import ModelUnavailable
+from amends.events import RunEvents
+from amends.feedback_store import FeedbackStore
+from amends.jobs import JobQueue
+from amends.knowledge import Knowledge
+from amends.prompt import PromptRenderer
+from amends.runs import Runs
+from amends.settings import Settings
+from server.adapter_watcher import AdapterWatcher, Swappable
+from server.auth import Auth
+from server.channels import Channels
+from server.limits import Limits
+from server.responder import Responder
+from server.settings import ServerSettings
+
+
+class Engine(Swappable, Protocol):
+    """What the server needs of an engine (amends.engine.service.EngineService)."""
+
+    def stream(self, request: Request) -> AsyncIterator[Chunk]: ...
+
+    def queue_depth(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What loading the base model yields."""
+
+    engine: Engine
+    renderer: PromptRenderer
+    base_hash: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What exists once the model is loaded."""
+
+    engine: Engine
+    adapters: AdapterStore
+    watcher: AdapterWatcher
+    responder: Responder
+
+
+@dataclass
+class State:
+    """Everything that routes use."""
+
+    shared: Settings
+    settings: ServerSettings
+    auth: Auth
+    limits: Limits
+    knowledge: Knowledge
+    conversations: ConversationStore
+    feedback: FeedbackStore
+    runs: Runs
+    events: RunEvents
+    jobs: JobQueue
+    activity: Activity
+    channels: Channels
+    policy: Policy | None = None
+    failure: str | None = None
+
+    def require_policy(self) -> Policy:
+        """Raises ModelUnavailable while the model is loading, or when it could not be."""
+        if self.policy is None:
+            raise ModelUnavailable(self.failure or "the policy is loading; come back in a moment")
+        return self.policy

@@ -1,0 +1,127 @@
+"""`make demo`: an install of its own learns from simulated customers in front of your eyes, in
+minutes.
+
+Knows where things start and end; the stages are stages.py's. Exit codes: 0 the new version
+answers, 1 a stage broke, 3 the gate refused, 130 stopped by Ctrl-C. Invariant: on every path the
+install that it started is stopped and reaped.
+"""
+
+import asyncio
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+import websockets
+from rich.console import Console
+from rich.text import Text
+
+from simulator import report
+from simulator.client import Api, ApiRefused, ChatRefused, ProtocolBroken
+from simulator.results import Results
+from simulator.round import RoundBroke
+from simulator.stack import Stack, StackBroke, last_lines, running_stack
+from simulator.stages import Clock, Plan, play
+
+PASSED, BROKE, REFUSED = 0, 1, 3
+READY_S = 900.0  # the first start fetches and converts the base model
+# The demo asks for its round itself; one that starts on its own would come in between.
+ENVIRONMENT = {
+    "AMENDS_WORKER_MIN_NEW_FEEDBACK": "1000000",
+    "AMENDS_WORKER_MAX_HOURS_BETWEEN_ROUNDS": "100000",
+}
+_BREAKS = (
+    ApiRefused,
+    ChatRefused,
+    ProtocolBroken,
+    RoundBroke,
+    StackBroke,
+    httpx.TransportError,
+    websockets.WebSocketException,
+    OSError,
+)
+
+
+def demo(
+    home: Annotated[
+        Path | None,
+        typer.Option(help="Empty folder to keep the install in; unset: a temporary one."),
+    ] = None,
+    customers: Annotated[int, typer.Option(min=1, help="Conversations that train.")] = 140,
+    heldout: Annotated[int, typer.Option(min=2, max=88, help="Customers before and after.")] = 64,
+    seed: Annotated[int, typer.Option(help="Of everything random here.")] = 1,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Conversations at a time.")] = 16,
+    optimizer: Annotated[str, typer.Option(help="auto, sft or ppo.")] = "auto",
+    results: Annotated[Path, typer.Option("--json", help="Where the measurements go.")] = Path(
+        "benchmarks/results/demo.json"
+    ),
+) -> None:
+    """Customers ask and rate, a round trains, the gate judges, the customers come back."""
+    console = Console()
+    if home is not None and home.exists() and any(home.iterdir()):
+        raise typer.BadParameter(f"expected an empty or absent folder, {home} has files in it")
+    folder = home or Path(tempfile.mkdtemp(prefix="amends-demo-"))
+    plan = Plan(
+        customers=customers,
+        heldout=heldout,
+        seed=seed,
+        concurrency=concurrency,
+        optimizer=optimizer,
+    )
+    # SIGTERM unwinds like Ctrl-C, so that the install is stopped on this path too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status = _run(folder.resolve(), plan, Clock(console, Results(results)))
+    if home is None and status in (PASSED, REFUSED):
+        shutil.rmtree(folder)
+    else:
+        console.print(f"The install's files are in {folder}", markup=False)
+    raise typer.Exit(status)
+
+
+def _run(folder: Path, plan: Plan, clock: Clock) -> int:
+    status = BROKE
+    try:
+        with ExitStack() as contexts:
+            with clock.stage("start", "Starting an install of its own"):
+                stack = contexts.enter_context(_started(folder, clock.console))
+            status = asyncio.run(_play(stack, plan, clock))
+    except* _BREAKS as group:
+        errors = "\n".join(_reasons(group))
+        tail = last_lines(folder / "logs" / "server.log")
+        report.show_failure(clock.console, clock.current, f"{errors}\n\nserver.log ends:\n{tail}")
+    return status
+
+
+@contextmanager
+def _started(folder: Path, console: Console) -> Iterator[Stack]:
+    with ExitStack() as contexts:
+        with console.status("starting") as shown:
+
+            def waiting(seconds: float, line: str) -> None:
+                shown.update(Text(f"{seconds:.0f} s  {line}"))
+
+            stack = contexts.enter_context(running_stack(folder, ENVIRONMENT, waiting, READY_S))
+        console.print(f"Ready at {stack.base_url}", markup=False)
+        yield stack
+
+
+async def _play(stack: Stack, plan: Plan, clock: Clock) -> int:
+    async with Api(stack.base_url, stack.staff_token) as api:
+        return PASSED if await play(api, stack.check, plan, clock) else REFUSED
+
+
+def _reasons(error: BaseException) -> list[str]:
+    """One line per distinct error of a group; visits that break together tell the same."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [f"{type(error).__name__}: {error}"]
+    lines = [line for inner in error.exceptions for line in _reasons(inner)]
+    return list(dict.fromkeys(lines))
+
+
+if __name__ == "__main__":
+    typer.run(demo)

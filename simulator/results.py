@@ -1,0 +1,70 @@
+"""The file of measurements that a command leaves behind: date, commit, machine, rows.
+
+Knows no metric. Invariant: the file on disk is complete JSON after every row, so that a run that
+breaks leaves what it had measured.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+class Results:
+    """Rows of one command's file, written as they are known."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._head = {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": _commit(),
+            "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
+        }
+        self._rows: list[dict[str, Any]] = []
+
+    def add(
+        self,
+        metric: str,
+        value: float,
+        unit: str,
+        setting: dict[str, Any],
+        low: float | None = None,
+        high: float | None = None,
+    ) -> None:
+        """One more row of system "ours"; replaces the file in one step."""
+        self._rows.append(
+            {
+                "metric": metric,
+                "system": "ours",
+                "setting": setting,
+                "value": value,
+                "low": low,
+                "high": high,
+                "unit": unit,
+            }
+        )
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self._path.with_name(self._path.name + ".new")
+        fresh.write_text(json.dumps({**self._head, "rows": self._rows}, indent=1) + "\n")
+        fresh.replace(self._path)
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--verify", "HEAD"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return "unknown"
+    return found.stdout.strip() if found.returncode == 0 else "unknown"
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -1,0 +1,35 @@
+"""Drawing tokens: the distribution, the nucleus, greedy."""
+
+import torch
+
+from amends.engine.sampling import sample
+
+
+def draw(logits: torch.Tensor, temperature: float, top_p: float, count: int) -> torch.Tensor:
+    uniforms = torch.rand(count, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rows = logits.expand(count, -1)
+    tokens, _ = sample(
+        rows, torch.full((count,), temperature), torch.full((count,), top_p), uniforms
+    )
+    return torch.bincount(tokens, minlength=logits.shape[-1]).double()
+
+
+def test_samples_follow_the_softmax_by_chi_square() -> None:
+    logits = torch.tensor([1.0, 0.2, -0.5, 2.0, 0.0, -1.0])
+    found = draw(logits, 0.7, 1.0, 20_000)
+    want = (logits / 0.7).softmax(-1).double() * 20_000
+    assert float(((found - want).square() / want).sum()) < 20.5  # 99.9 % of chi-square, 5 degrees
+
+
+def test_the_nucleus_keeps_the_fewest_tokens_that_reach_top_p() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    found = draw(logits, 1.0, 0.75, 2_000)
+    assert found[2:].sum() == 0
+    assert abs(float(found[0]) / 2_000 - 0.5 / 0.8) < 0.04
+
+
+def test_logprobs_are_those_of_the_raw_logits_whatever_the_temperature() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0]])
+    tokens, logprobs = sample(logits, torch.tensor([0.0]), torch.tensor([0.5]), torch.tensor([0.3]))
+    assert tokens.tolist() == [1]
+    torch.testing.assert_close(logprobs, logits.log_softmax(-1)[:, 1])

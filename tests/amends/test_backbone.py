@@ -1,0 +1,152 @@
+"""The fused forward against its oracle: transformers, and peft where an adapter is on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from amends.backbone import Backbone, GroupedCausalAttention, LoraLinear, TokenLogprobs
+from amends.errors import AdapterRefused, ModelUnavailable
+from amends.lora import Lora, load_lora, save_lora
+
+SIZES = {
+    "vocab_size": 97,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM, {"tie_word_embeddings": True}),
+    "mistral": (MistralConfig, MistralForCausalLM, {"sliding_window": None}),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM, {}),
+}
+
+
+def tiny(family: str) -> Any:
+    config, model, extra = FAMILIES[family]
+    torch.manual_seed(1)
+    made = model(config(**SIZES, **extra)).eval()
+    for name, parameter in made.named_parameters():
+        if name.endswith(("norm.weight", "bias")):  # ones and zeros would hide a swapped weight
+            torch.nn.init.normal_(parameter, mean=0.8, std=0.2)
+    return made.requires_grad_(False)
+
+
+def acting_lora(backbone: Backbone, seed: int = 3) -> Lora:
+    lora = Lora.fresh(backbone.lora_shape(rank=4, alpha=8.0), seed)
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in lora.tensors.items():
+        if name.endswith("lora_B"):
+            tensor.normal_(0, 0.2, generator=generator)
+    return lora
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_equal_transformers(family: str) -> None:
+    model = tiny(family)
+    backbone = Backbone(model, 64)
+    ids = torch.randint(0, 97, (3, 21), generator=torch.Generator().manual_seed(0))
+    hidden, _ = backbone.hidden(ids)
+    torch.testing.assert_close(hidden @ backbone.lm_head.T, model(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_with_an_adapter_equal_peft(family: str, tmp_path: Path) -> None:
+    model = tiny(family)
+    backbone = Backbone(model, 64)
+    lora = acting_lora(backbone)
+    save_lora(lora, tmp_path, "tiny")
+    ids = torch.randint(0, 97, (2, 17), generator=torch.Generator().manual_seed(0))
+    ours = backbone.hidden(ids, lora.pack(torch.float32))[0] @ backbone.lm_head.T
+    base = backbone.hidden(ids)[0] @ backbone.lm_head.T
+    peft = PeftModel.from_pretrained(model, str(tmp_path)).eval()
+    theirs = peft(ids).logits
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert float((ours - base).abs().max()) > 0.01
+
+
+def test_an_adapter_survives_its_folder(tmp_path: Path) -> None:
+    lora = acting_lora(Backbone(tiny("llama"), 64))
+    save_lora(lora, tmp_path, "tiny")
+    again = load_lora(tmp_path, lora.shape)
+    for name, tensor in lora.tensors.items():
+        assert torch.equal(again.tensors[name], tensor)
+
+
+@pytest.mark.parametrize("damage", ["rank", "nan", "missing", "shape"])
+def test_an_adapter_that_does_not_fit_is_refused(damage: str, tmp_path: Path) -> None:
+    backbone = Backbone(tiny("llama"), 64)
+    lora = acting_lora(backbone)
+    expected = lora.shape
+    name = "model.layers.1.mlp.down_proj.lora_A"
+    if damage == "rank":
+        expected = backbone.lora_shape(rank=2, alpha=8.0)
+    elif damage == "nan":
+        lora.tensors[name][0, 0] = torch.nan
+    elif damage == "missing":
+        del lora.tensors[name]
+    else:
+        lora.tensors[name] = lora.tensors[name][:, :-1]
+    save_lora(lora, tmp_path, "tiny")
+    with pytest.raises(AdapterRefused):
+        load_lora(tmp_path, expected)
+
+
+def test_gradients_equal_autograd_on_the_plain_formulas() -> None:
+    torch.manual_seed(0)
+
+    def leaf(*size: int) -> torch.Tensor:
+        return torch.randn(*size, dtype=torch.float64, requires_grad=True)
+
+    frozen = torch.randn(7, 5, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x, a, b: LoraLinear.apply(x, frozen, None, a, b),
+        (leaf(6, 5), leaf(3, 5), leaf(3, 7)),
+    )
+    assert torch.autograd.gradcheck(
+        GroupedCausalAttention.apply, (leaf(2, 3, 9, 4), leaf(2, 9, 4), leaf(2, 9, 4))
+    )
+
+
+def test_token_logprobs_and_their_gradient_equal_log_softmax() -> None:
+    torch.manual_seed(0)
+    weight, tokens = torch.randn(11, 6), torch.randint(0, 11, (5,))
+    ours, plain = (torch.linspace(-1, 1, 30).view(5, 6).requires_grad_() for _ in range(2))
+    got = TokenLogprobs.apply(ours, weight, tokens, 0.7)
+    want = (plain @ weight.T / 0.7).log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+    torch.testing.assert_close(got, want)
+    (got * torch.arange(5)).sum().backward()
+    (want * torch.arange(5)).sum().backward()
+    torch.testing.assert_close(ours.grad, plain.grad)
+
+
+def test_padding_on_the_right_changes_nothing() -> None:
+    backbone = Backbone(tiny("llama"), 64)
+    short = torch.randint(0, 97, (1, 9), generator=torch.Generator().manual_seed(0))
+    long = torch.cat([short, torch.full((1, 12), 5)], dim=1)
+    alone, padded = backbone.hidden(short)[0], backbone.hidden(long)[0][:, :9]
+    torch.testing.assert_close(alone, padded, rtol=1e-5, atol=1e-5)
+
+
+def test_other_architectures_are_refused_by_name() -> None:
+    model = tiny("llama")
+    model.config.model_type = "gpt_neox"
+    with pytest.raises(ModelUnavailable, match="gpt_neox"):
+        Backbone(model, 64)

@@ -1,0 +1,79 @@
+"""`amends adapters` on a real adapter store: no worker, no server."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from amends.adapter_store import AdapterStore
+from amends.base_model import base_hash
+from amends.verdict import Verdict
+from tests.amends.command_line import Amends
+
+CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
+
+
+@pytest.fixture
+def store(amends_home: Path) -> AdapterStore:
+    return AdapterStore(amends_home / "adapters", base_hash(amends_home.parent / "model"))
+
+
+def publish(store: AdapterStore, run_id: int, verdict: Verdict) -> int:
+    folder = store.stage(run_id)
+    (folder / "adapter_model.safetensors").write_bytes(f"weights of run {run_id}".encode())
+    (folder / "adapter_config.json").write_text(json.dumps(CONFIG))
+    return store.publish(
+        folder,
+        parent=0,
+        run_id=run_id,
+        data_manifest_hash="0" * 64,
+        metrics={"win_rate": 0.61},
+        verdict=verdict,
+        fence=lambda: None,
+    ).version
+
+
+def test_an_activated_version_is_champion_and_rolls_back(
+    amends: Amends, store: AdapterStore
+) -> None:
+    version = publish(store, 1, Verdict(passed=True))
+
+    amends("adapters", "activate", str(version), "--reason", "better on refunds")
+    assert store.aliases() == {"champion": version, "previous": 0}
+    amends("adapters", "rollback")
+    assert store.alias("champion") == 0
+
+    newest, before = json.loads(amends("adapters", "audit", "--json").stdout)[:2]
+    assert (newest["action"], before["reason"]) == ("roll_back", "better on refunds")
+    assert newest["by"].startswith("operator:")
+
+
+def test_a_rejected_version_needs_force(amends: Amends, store: AdapterStore) -> None:
+    version = publish(store, 1, Verdict(passed=False, reasons=("longer than the champion",)))
+
+    refused = amends("adapters", "activate", str(version), code=1)
+    assert "longer than the champion" in refused.stderr
+    amends("adapters", "activate", str(version), "--force")
+    assert store.alias("champion") == version
+
+
+def test_the_list_shows_the_base_model_and_every_alias(amends: Amends, store: AdapterStore) -> None:
+    version = publish(store, 1, Verdict(passed=True))
+    store.set_candidate(version)
+
+    lines = [line.split() for line in amends("adapters", "list").stdout.splitlines()]
+
+    assert lines[0][:2] == ["version", "alias"]
+    assert lines[1][:2] == ["0", "champion"]
+    assert lines[2][:2] == [str(version), "candidate"]
+    assert json.loads(amends("adapters", "list", "--json").stdout)["aliases"]["champion"] == 0
+
+
+def test_show_refuses_a_version_whose_files_were_changed(
+    amends: Amends, store: AdapterStore
+) -> None:
+    version = publish(store, 1, Verdict(passed=True))
+    assert "win_rate" in amends("adapters", "show", str(version)).stdout
+    (store.folder(version) / "adapter_model.safetensors").write_bytes(b"other weights")
+
+    assert "was changed" in amends("adapters", "show", str(version), code=1).stderr

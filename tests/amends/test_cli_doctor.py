@@ -1,0 +1,66 @@
+"""`amends doctor`: one line per part, exit code 1 only when something fails."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.amends.command_line import Amends
+
+PARTS = [
+    "python",
+    "torch",
+    "memory",
+    "disk",
+    "base model",
+    "store",
+    "workers",
+    "port",
+    "documents",
+    "adapters",
+]
+
+
+@pytest.fixture
+def port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_every_part_has_a_finding_and_advice_unless_it_is_ok(
+    amends: Amends, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AMENDS_REDIS_URL")  # no workers are expected without `amends up`
+    monkeypatch.setenv("AMENDS_THREADS", "1024")
+    findings = json.loads(amends("doctor", "--port", port, "--json").stdout)
+
+    assert [finding["name"] for finding in findings] == PARTS
+    by_name = {finding["name"]: finding for finding in findings}
+    assert by_name["store"]["found"].startswith("embedded valkey")
+    assert by_name["torch"]["state"] == "warn"
+    assert "AMENDS_THREADS=" in by_name["torch"]["advice"]
+    assert all(f["advice"] for f in findings if f["state"] == "warn")
+
+
+def test_workers_that_do_not_answer_and_broken_documents_fail(
+    amends: Amends, port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMENDS_KNOWLEDGE", str(tmp_path / "nothing"))
+    findings = json.loads(amends("doctor", "--port", port, "--json", code=1).stdout)
+
+    failed = {
+        finding["name"]: finding["found"] for finding in findings if finding["state"] == "fail"
+    }
+    assert set(failed) == {"workers", "documents"}
+    assert "train" in failed["workers"] and "default" in failed["workers"]
+
+
+def test_the_report_reads_one_line_per_part(
+    amends: Amends, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AMENDS_REDIS_URL")
+    lines = amends("doctor", "--port", port).stdout.splitlines()
+
+    assert [part for part in PARTS if any(part in line[:20] for line in lines)] == PARTS

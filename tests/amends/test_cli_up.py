@@ -1,0 +1,132 @@
+"""`amends up` with its real programs, an embedded store and a small random model."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.amends.command_line import Amends
+from tests.tiny_model import make_tiny_model
+
+WAIT_S = 90.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {WAIT_S:g} s for {what}"
+        time.sleep(0.1)
+
+
+class Install:
+    """A running `amends up`."""
+
+    def __init__(self, home: Path, model: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.home = home
+        self.output = home.parent / "up.out"
+        unset = ("AMENDS_REDIS_URL", "AMENDS_STAFF_TOKEN", "AMENDS_KNOWLEDGE")
+        environment = {name: value for name, value in os.environ.items() if name not in unset}
+        self.environment = environment | {
+            "AMENDS_HOME": str(home),
+            "AMENDS_BASE_MODEL": str(model),
+        }
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "amends", "up", "--port", str(self.port)],
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                cwd=home.parent,
+            )
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.said()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=1)
+        try:
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            return response.status == 200 and json.loads(response.read())["ready"]
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def child(self, words: str) -> psutil.Process:
+        children = psutil.Process(self.process.pid).children()
+        return next(c for c in children if words in " ".join(c.cmdline()))
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def install(tmp_path: Path, tiny_model: Path) -> Iterator[Install]:
+    install = Install(tmp_path / "home", tiny_model)
+    yield install
+    if install.process.poll() is None:
+        install.process.terminate()
+        install.process.wait(WAIT_S)
+
+
+def test_up_announces_survives_a_killed_server_and_stops_everything(install: Install) -> None:
+    until(lambda: "Amends is up" in install.said(), "the announcement")
+    assert f"http://localhost:{install.port}/console" in install.said()
+    assert (install.home / "staff.token").read_text().strip() in install.said()
+
+    install.child("-m server").kill()
+    until(lambda: "server was killed by SIGKILL" in install.said(), "the crash to be seen")
+    until(install.ready, "the server to be back")
+
+    programs = psutil.Process(install.process.pid).children(recursive=True)
+    install.process.send_signal(signal.SIGINT)
+    assert install.process.wait(WAIT_S) == 0, install.said()
+    assert [p for p in programs if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_a_killed_store_makes_everything_start_again(install: Install) -> None:
+    until(install.ready, "the server")
+
+    install.child("valkey-server").kill()
+
+    until(lambda: "starting everything again" in install.said(), "the loss to be seen")
+    until(lambda: install.said().count("Amends is up") == 2, "the second announcement")
+
+
+def test_a_second_up_on_the_same_home_is_refused(install: Install) -> None:
+    until((install.home / "up.lock").exists, "the first to hold its lock")
+    second = subprocess.run(
+        [sys.executable, "-m", "amends", "up"],
+        env=install.environment,
+        capture_output=True,
+        text=True,
+    )
+
+    assert second.returncode == 1
+    assert f"already runs on {install.home} (process {install.process.pid})" in second.stderr
+
+
+def test_a_taken_port_is_said_before_anything_starts(amends: Amends, amends_home: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+
+        assert f"127.0.0.1:{port}" in amends("up", "--port", port, code=1).stderr
+    assert not (amends_home / "logs").exists()

@@ -1,0 +1,110 @@
+import pytest
+
+from amends.conversation import Turn
+from amends.conversation_store import ConversationStore
+from amends.embedded_store import StoreClient
+from amends.errors import IdempotencyConflict, InvalidInput, NotFound
+from amends.record import new_id
+
+
+@pytest.fixture
+def store(redis: StoreClient) -> ConversationStore:
+    return ConversationStore(redis)
+
+
+def _turn(conversation_id: str, created_at: float = 2e9, message: str = "hello") -> Turn:
+    return Turn(
+        turn_id=new_id(),
+        conversation_id=conversation_id,
+        message=message,
+        response="hi",
+        policy_version=0,
+        origin="policy",
+        created_at=created_at,
+    )
+
+
+def test_a_conversation_reads_back_with_its_turns_in_order(store: ConversationStore) -> None:
+    opened = store.open("visitor")
+    turns = [_turn(opened.conversation_id, 2e9 + i, f"message {i}") for i in range(3)]
+    for turn in turns:
+        store.append(turn)
+    read = store.read(opened.conversation_id)
+    assert read == opened.model_copy(update={"turns": tuple(turns)})
+    assert store.turn(turns[1].turn_id) == turns[1]
+
+
+def test_a_turn_appended_twice_is_one_turn(store: ConversationStore) -> None:
+    turn = _turn(store.open("visitor").conversation_id)
+    store.append(turn)
+    store.append(turn)
+    assert store.read(turn.conversation_id).turns == (turn,)
+    with pytest.raises(IdempotencyConflict):
+        store.append(turn.model_copy(update={"response": "something else"}))
+    assert store.read(turn.conversation_id).turns == (turn,)
+
+
+def test_a_message_is_stored_once_however_often_it_is_sent(store: ConversationStore) -> None:
+    conversation_id = store.open("visitor").conversation_id
+    assert store.add_message(conversation_id, "m1", "where is my order?")
+    assert not store.add_message(conversation_id, "m1", "where is my order?")
+    with pytest.raises(IdempotencyConflict):
+        store.add_message(conversation_id, "m1", "something else")
+    store.add_message(conversation_id, "m2", "hello?")
+    assert store.messages(conversation_id) == {"m1": "where is my order?", "m2": "hello?"}
+
+
+def test_a_foreign_conversation_looks_like_one_that_does_not_exist(
+    store: ConversationStore,
+) -> None:
+    mine = store.open("visitor").conversation_id
+    assert store.read_for(mine, "visitor").visitor_id == "visitor"
+    with pytest.raises(NotFound) as foreign:
+        store.read_for(mine, "somebody else")
+    with pytest.raises(NotFound) as missing:
+        store.read_for("nothing", "somebody else")
+    assert str(foreign.value).replace(mine, "X") == str(missing.value).replace("nothing", "X")
+
+
+def test_nothing_is_written_to_a_conversation_that_does_not_exist(
+    store: ConversationStore, redis: StoreClient
+) -> None:
+    with pytest.raises(NotFound):
+        store.add_message("nothing", "m", "text")
+    with pytest.raises(NotFound):
+        store.append(_turn("nothing"))
+    with pytest.raises(NotFound):
+        store.turn("nothing")
+    assert redis.keys("*") == []
+
+
+def test_recent_gives_the_conversation_that_spoke_last_first_page_by_page(
+    store: ConversationStore,
+) -> None:
+    ids = [store.open(f"visitor {i}").conversation_id for i in range(5)]
+    for when, i in enumerate([3, 0, 4, 1, 2]):
+        store.append(_turn(ids[i], 2e9 + when))
+    newest_first = [ids[i] for i in [2, 1, 4, 0, 3]]
+    page = store.recent(3)
+    assert [conversation.conversation_id for conversation in page] == newest_first[:3]
+    rest = store.recent(3, before=page[-1].conversation_id)
+    assert [conversation.conversation_id for conversation in rest] == newest_first[3:]
+    assert rest[0].turns[0].conversation_id == ids[0]
+    with pytest.raises(InvalidInput):
+        store.recent(0)
+    with pytest.raises(NotFound):
+        store.recent(3, before="nothing")
+
+
+def test_frames_are_numbered_one_by_one(store: ConversationStore) -> None:
+    conversation_id = store.open("visitor").conversation_id
+    assert [store.next_seq(conversation_id) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_score_replaces_the_one_before(store: ConversationStore) -> None:
+    store.set_score("a", 0.1, 0.2)
+    store.set_score("a", 0.3, 0.4)
+    scores = store.scores(["a", "b"])
+    assert set(scores) == {"a"}
+    assert (scores["a"].mean, scores["a"].variance) == (0.3, 0.4)
+    assert store.scores([]) == {}

@@ -1,0 +1,86 @@
+"""Debian's Chromium, one per session; a fresh context, hence fresh storage, per test.
+
+Invariant: a test fails when the page logs an error that it did not expect, or breaks the content
+security policy.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.browser.peer import Peer
+from tests.browser.widget_page import WidgetPage
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium_path() -> str:
+    found = shutil.which("chromium") or "/usr/bin/chromium"
+    if not Path(found).exists():
+        pytest.fail("Chromium is not installed. `make test` installs Debian's package `chromium`.")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=chromium_path(), headless=True, args=list(ARGUMENTS)
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, locale="en-GB")
+    context.set_default_timeout(10_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def complaints(context: BrowserContext) -> Iterator[list[str]]:
+    """What the pages complained of: errors, and violations of the content security policy."""
+    heard: list[str] = []
+    context.on("weberror", lambda error: heard.append(str(error.error)))
+    context.on(
+        "console",
+        lambda message: (
+            heard.append(message.text)
+            if message.type == "error" and "Failed to load resource" not in message.text
+            else None
+        ),
+    )
+    yield heard
+
+
+@pytest.fixture
+def page(context: BrowserContext, complaints: list[str]) -> Iterator[Page]:
+    page = context.new_page()
+    yield page
+    unexpected = [text for text in complaints if "WebSocket connection" not in text]
+    assert unexpected == []
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    with Peer() as peer:
+        yield peer
+
+
+@pytest.fixture
+def chat(page: Page, peer: Peer) -> WidgetPage:
+    page.goto(peer.url)
+    return WidgetPage(page)

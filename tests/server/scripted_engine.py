@@ -1,0 +1,67 @@
+"""An engine with the real one's interface that writes given tokens at a given pace, without a model."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from amends.engine.sequence import Chunk, Request
+from amends.errors import AdapterRefused, EngineBusy
+
+END = 2  # <|im_end|> of tests.tiny_model's tokenizer
+
+
+class ScriptedEngine:
+    """Answers with `answer(version)`, one byte-level token per chunk."""
+
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        self._encode = encode
+        self._active = 0
+        self.answer: Callable[[int], str] = lambda version: f"Written by version {version}."
+        self.pause_s = 0.0
+        self.busy = False
+        self.alive = True
+        self.refuse: set[int] = set()
+        self.requests: list[Request] = []
+        self.running = 0
+        self.cancelled = 0
+        self.closed = False
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    @property
+    def active_version(self) -> int:
+        return self._active
+
+    def versions(self) -> tuple[int, ...]:
+        return tuple({0, self._active})
+
+    def queue_depth(self) -> int:
+        return 0
+
+    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+        if self.busy:
+            raise EngineBusy("the queue is full", retry_after_s=3.0)
+        self.requests.append(request)
+        version = self._active
+        token_ids = self._encode(self.answer(version))[: request.sampling.max_tokens - 1]
+        self.running += 1
+        finished = False
+        try:
+            for token_id in token_ids:
+                await self.go_on.wait()
+                await asyncio.sleep(self.pause_s)
+                yield Chunk((token_id,), (-0.5,), version)
+            finished = True
+            yield Chunk((END,), (-0.1,), version, "stop")
+        finally:
+            self.running -= 1
+            self.cancelled += not finished
+
+    async def swap(self, version: int, folder: Path | None) -> None:
+        await asyncio.sleep(0)
+        if version in self.refuse:
+            raise AdapterRefused(f"version {version} does not fit")
+        self._active = version
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,266 @@
+"""The console, through the real application, as a browser without scripts would use it."""
+
+import html
+import re
+
+import httpx
+import pytest
+
+from amends.adapter_store import AdapterStore
+from amends.conversation import Turn
+from amends.events import Log, Metrics, Sample, Samples, StageFinished, StageStarted
+from amends.record import new_id, now_s
+from amends.verdict import Verdict
+from server.console.wording import duration
+from tests.server.conftest import StartServer
+from tests.server.published import publish
+from tests.server.running_server import STAFF_TOKEN, RunningServer, Visitor, wait_until
+
+QUESTION = "How long is the return window?"
+PAGES = ("/console/", "/console/runs", "/console/versions")
+
+
+@pytest.fixture
+def console(server: RunningServer) -> httpx.Client:
+    """Logged in; redirects are followed."""
+    server.http.follow_redirects = True
+    answer = server.http.post("/console/login", data={"token": STAFF_TOKEN})
+    assert answer.url.path == "/console/" and "Conversations" in answer.text
+    return server.http
+
+
+def csrf(page: httpx.Response) -> str:
+    found = re.search(r'name="csrf" value="([0-9a-f]{64})"', page.text)
+    assert found is not None
+    return found.group(1)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_nobody_sees_a_page_without_a_login(server: RunningServer, path: str) -> None:
+    answer = server.http.get(path)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/console/login?next={path}"
+
+
+def test_a_wrong_token_does_not_log_in_and_attempts_are_limited(start_server: StartServer) -> None:
+    server = start_server(logins_per_minute=2)
+    answers = [server.http.post("/console/login", data={"token": "x"}) for _ in range(3)]
+    assert [a.status_code for a in answers] == [403] * 3
+    assert "not the staff token" in answers[0].text and "too many logins" in answers[2].text
+    assert "set-cookie" not in answers[0].headers
+
+
+def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(server: RunningServer) -> None:
+    answer = server.http.post("/console/login", data={"token": STAFF_TOKEN})
+    cookie = answer.headers["set-cookie"]
+    for attribute in ("HttpOnly", "SameSite=strict", "Path=/console", "Max-Age=43200"):
+        assert attribute in cookie
+    assert STAFF_TOKEN not in cookie
+
+
+@pytest.mark.parametrize(
+    "wanted", ["https://evil.example", "//evil.example", "/console//evil", "/"]
+)
+def test_a_login_leads_only_into_the_console(server: RunningServer, wanted: str) -> None:
+    answer = server.http.post("/console/login", data={"token": STAFF_TOKEN, "next": wanted})
+    assert answer.headers["location"] == "/console/"
+
+
+def test_a_visitors_token_is_no_login(server: RunningServer, visitor: Visitor) -> None:
+    answer = server.http.get("/console/", headers={"Cookie": f"amends_staff={visitor.token}"})
+    assert answer.status_code == 303
+
+
+def test_a_new_staff_token_ends_every_login(
+    server: RunningServer, console: httpx.Client, start_server: StartServer
+) -> None:
+    cookie = {"Cookie": f"amends_staff={console.cookies['amends_staff']}"}
+    other = start_server(staff_token="another-token-of-the-tests")
+    assert other.http.get("/console/", headers=cookie).status_code == 303
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/console/runs",
+        "/console/runs/1/cancel",
+        "/console/versions/0/activate",
+        "/console/rollback",
+        "/console/turns/t/correction",
+        "/console/logout",
+    ],
+)
+def test_a_form_without_its_token_does_nothing(
+    server: RunningServer, console: httpx.Client, path: str
+) -> None:
+    for data in ({}, {"csrf": "0" * 64}):
+        answer = console.post(path, data={**data, "response": "x"})
+        assert answer.status_code == 403 and "another login" in html.unescape(answer.text)
+    assert server.state.runs.list() == []
+
+
+def test_logging_out_forgets_the_cookie(console: httpx.Client) -> None:
+    console.post("/console/logout", data={"csrf": csrf(console.get("/console/"))})
+    assert console.get("/console/").url.path == "/console/login"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/console/", "No conversations yet"),
+        ("/console/runs", "No rounds yet"),
+        ("/console/versions", "No trained version yet"),
+    ],
+)
+def test_empty_pages_say_what_will_be_there(console: httpx.Client, path: str, text: str) -> None:
+    assert text in console.get(path).text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/console/nowhere", 404),
+        ("/console/runs/7", 404),
+        ("/console/runs/seven", 422),
+        ("/console/conversations/none", 404),
+    ],
+)
+def test_errors_are_pages(console: httpx.Client, path: str, status: int) -> None:
+    answer = console.get(path)
+    assert answer.status_code == status and "<h1>" in answer.text
+
+
+def test_a_bad_judgement_is_marked_until_it_is_corrected(
+    server: RunningServer, console: httpx.Client, visitor: Visitor
+) -> None:
+    answer = visitor.ask(QUESTION)
+    assert "row look" not in console.get("/console/").text
+    server.http.put(
+        f"/v1/turns/{answer.turn_id}/thumb",
+        json={"value": -1, "reasons": ["outdated"], "comment": "<b>45</b> days"},
+        headers=visitor.headers,
+    )
+    listed = console.get("/console/").text
+    assert "row look" in listed and "1 thumb down" in listed
+    page = console.get(f"/console/conversations/{answer.conversation_id}")
+    assert "Returns: Return window" in page.text and answer.text in page.text
+    assert "&lt;b&gt;45&lt;/b&gt; days" in page.text and "<b>45" not in page.text
+    stored = console.post(
+        f"/console/turns/{answer.turn_id}/correction",
+        data={"csrf": csrf(page), "response": "You have 45 days."},
+    )
+    assert "The correction is stored" in stored.text and "You have 45 days." in stored.text
+    assert "row look" not in console.get("/console/").text
+    assert server.state.feedback.counts()["correction"]["pending"] == 1
+
+
+def test_an_empty_correction_is_refused(
+    server: RunningServer, console: httpx.Client, visitor: Visitor
+) -> None:
+    answer = visitor.ask(QUESTION)
+    page = console.get(f"/console/conversations/{answer.conversation_id}")
+    refused = console.post(
+        f"/console/turns/{answer.turn_id}/correction", data={"csrf": csrf(page), "response": " "}
+    )
+    assert refused.status_code == 422 and "got an empty one" in refused.text
+
+
+def test_what_a_visitor_writes_is_never_markup(console: httpx.Client, visitor: Visitor) -> None:
+    answer = visitor.ask('<script>alert(1)</script> return window "><img src=x>')
+    for path in ("/console/", f"/console/conversations/{answer.conversation_id}"):
+        page = console.get(path).text
+        assert "<script>alert" not in page and "<img src=x" not in page
+        assert "&lt;script&gt;alert(1)" in page
+
+
+def test_older_conversations_are_a_page_away(server: RunningServer, console: httpx.Client) -> None:
+    for number in range(41):
+        conversation = server.state.conversations.open(f"v{number}")
+        turn = a_turn(conversation.conversation_id, f"question {number}")
+        server.state.conversations.append(turn)
+    first = console.get("/console/").text
+    older = re.search(r'href="(/console/\?before=[^"]+)"', first)
+    assert older is not None and "question 40" in first and "question 0<" not in first
+    assert "question 0<" in console.get(older.group(1)).text
+
+
+def a_turn(conversation_id: str, message: str) -> Turn:
+    return Turn(
+        turn_id=new_id(),
+        conversation_id=conversation_id,
+        message=message,
+        response="",
+        policy_version=0,
+        origin="policy",
+        created_at=now_s(),
+    )
+
+
+def test_a_round_is_started_watched_and_cancelled(
+    server: RunningServer, console: httpx.Client
+) -> None:
+    form = {"csrf": csrf(console.get("/console/runs")), "optimizer": "auto"}
+    started = console.post("/console/runs", data=form)
+    assert started.url.path == "/console/runs/1" and "Waits for a worker" in started.text
+    again = console.post("/console/runs", data=form)
+    assert again.status_code == 409 and "<h1>" in again.text
+    assert "disabled" in console.get("/console/runs").text
+    run = server.state.runs.claim(1)
+    server.state.runs.report(1, run.epoch, "ppo", 0.43)
+    for event in (
+        StageStarted(stage="claim"),
+        StageFinished(stage="claim", seconds=1.5),
+        StageStarted(stage="ppo"),
+        Metrics(stage="ppo", step=3, values={"objective/kl": 0.0123}),
+        Samples(stage="ppo", step=3, texts=(Sample(prompt="q?", response="<i>a", score=0.5),)),
+        Log(text="a line"),
+    ):
+        server.state.events.publish(1, event)
+    page = console.get("/console/runs/1").text
+    assert "43 %" in page and "0.0123" in page and "&lt;i&gt;a" in page and "a line" in page
+    assert '<li class="done">Taking feedback' in page and '<li class="now">PPO' in page
+    console.post("/console/runs/1/cancel", data=form)
+    assert "Stopping…" in console.get("/console/runs/1").text
+    server.state.runs.finish(1, run.epoch, "FAILED", error="no data")
+    ended = console.get("/console/runs/1").text
+    assert (
+        "no data" in ended and '<li class="stopped">PPO' in ended and "Cancel</button>" not in ended
+    )
+
+
+def test_a_version_is_approved_and_rolled_back(
+    console: httpx.Client, adapters: AdapterStore
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True, reasons=("wins 61 %",)))
+    rejected = publish(adapters, 2, Verdict(passed=False, reasons=("loses",)))
+    adapters.set_candidate(version)
+    page = console.get("/console/versions")
+    assert "wins 61 %" in page.text and "Approve…" in page.text and "Roll back…" not in page.text
+    assert f"/console/versions/{rejected}/activate" not in page.text
+    form = {"csrf": csrf(page), "reason": "looked at it"}
+    approved = console.post(f"/console/versions/{version}/activate", data=form)
+    assert "is champion now" in approved.text and "looked at it" in approved.text
+    wait_until(lambda: "answering" in row(console, version))
+    refused = console.post(f"/console/versions/{rejected}/activate", data=form)
+    assert refused.status_code == 409 and "loses" in refused.text
+    back = console.post("/console/rollback", data=form)
+    assert "Rolled back." in back.text
+    assert adapters.aliases() == {"champion": 0}
+
+
+def row(console: httpx.Client, version: int) -> str:
+    page = console.get("/console/versions").text
+    return page.split(f"<h2>Version {version}")[1].split("</li>")[0]
+
+
+def test_pages_run_no_inline_script_and_are_not_kept(console: httpx.Client) -> None:
+    for path in PAGES:
+        answer = console.get(path)
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+        assert answer.headers["cache-control"] == "no-store"
+        assert not re.search(r"<script(?! src=)|\son\w+=|style=", answer.text)
+    assert console.get("/console/static/live.js").status_code == 200
+
+
+def test_durations_read_well() -> None:
+    assert [duration(s) for s in (None, 0.4, 61, 3725)] == ["", "0 s", "1 min 01 s", "1 h 02 min"]

@@ -1,0 +1,55 @@
+"""Stores, and the small program that stands where the trainer stands."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amends.embedded_store import StoreClient
+from amends.events import RunEvents
+from amends.feedback import Rater, Thumb
+from amends.feedback_store import FeedbackStore
+from amends.jobs import JobQueue
+from amends.runs import Runs
+from worker.training_job import Stores
+
+SCRIPT = (sys.executable, str(Path(__file__).parent / "trainer_script.py"))
+
+
+@pytest.fixture
+def trainer_command() -> tuple[str, ...]:
+    return SCRIPT
+
+
+@pytest.fixture
+def stores(redis: StoreClient, store_url: str) -> Stores:
+    return Stores(Runs(redis), FeedbackStore(redis), RunEvents(redis), JobQueue(store_url))
+
+
+@pytest.fixture
+def give(stores: Stores) -> Callable[[int], None]:
+    """Adds so many thumbs."""
+
+    def add(number: int) -> None:
+        for i in range(number):
+            rater = Rater(rater_id=f"v{i}", role="visitor")
+            thumb = Thumb(turn_id="t", conversation_id="c", rater=rater, given_at=i, value=1)
+            stores.feedback.add(thumb, f"k{i}")
+
+    return add
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """Waits until a condition holds; fails naming it."""
+
+    def wait(condition: Callable[[], bool], what: str, timeout_s: float = 40.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                pytest.fail(f"waited {timeout_s} s for {what}")
+            time.sleep(0.05)
+
+    return wait

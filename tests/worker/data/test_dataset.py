@@ -1,0 +1,274 @@
+"""worker.data.dataset: from feedback to examples, with what is left out and why."""
+
+from amends.conversation import Conversation, FinishReason, Origin, Passage, Sampled, Turn
+from amends.feedback import Correction, Ranking, Rater, Rating, Thumb
+from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
+from worker.data.examples import Examples
+from worker.data.split import SplitSettings, normalise
+from worker.data.trust import Judgement
+
+EXPERT = Rater(rater_id="ann", role="expert")
+
+
+def passage(name: str) -> Passage:
+    return Passage(passage_id=name, title=name, text=f"About {name}: 0800 555 0100.", source="f.md")
+
+
+def turn(
+    number: int,
+    message: str = "",
+    response: str = "",
+    origin: Origin = "policy",
+    finish: FinishReason = "stop",
+) -> Turn:
+    return Turn(
+        turn_id=f"t{number}",
+        conversation_id=f"c{number // 10}",
+        message=message or f"Question number {number}?",
+        response=response or f"Served answer {number}.",
+        policy_version=0,
+        origin=origin,
+        passages=(passage(f"p{number}"),),
+        sampled=Sampled(
+            prompt_token_ids=(1, number),
+            token_ids=(7, 2),
+            logprobs=(-1, -1),
+            temperature=1,
+            top_p=1,
+        ),
+        finish_reason=finish,
+        created_at=number,
+    )
+
+
+def conversation(number: int, *turns: Turn) -> Conversation:
+    return Conversation(
+        conversation_id=f"c{number}", visitor_id=f"v{number}", opened_at=0, turns=turns
+    )
+
+
+def correction(turn: Turn, text: str = "", expert: str = "ann") -> Correction:
+    return Correction(
+        conversation_id=turn.conversation_id,
+        turn_id=turn.turn_id,
+        rater=Rater(rater_id=expert, role="expert"),
+        given_at=1,
+        response=text or f"Expert answer {turn.turn_id}.",
+    )
+
+
+def thumb(turn: Turn, visitor: str, value: int = 1, at: float = 1) -> Thumb:
+    return Thumb(
+        conversation_id=turn.conversation_id,
+        turn_id=turn.turn_id,
+        rater=Rater(rater_id=visitor, role="visitor"),
+        given_at=at,
+        value=value,
+    )
+
+
+def build(
+    feedback: list[Judgement], *conversations: Conversation, holdout_share: float = 0.0
+) -> Dataset:
+    settings = DatasetSettings(split=SplitSettings(holdout_share=holdout_share))
+    return build_dataset(feedback, {c.conversation_id: c for c in conversations}, (), settings)
+
+
+def test_a_correction_is_a_pair_of_the_expert_over_the_served_answer() -> None:
+    asked = turn(10)
+    data = build([correction(asked)], conversation(1, asked))
+    (pair,) = data.train.pairs
+    assert (pair.chosen.response, pair.rejected.response) == (
+        "Expert answer t10.",
+        "Served answer 10.",
+    )
+    assert (pair.customer, pair.rater_id, pair.kind, pair.weight) == (
+        "v1",
+        "ann",
+        "correction",
+        1.0,
+    )
+    assert pair.rejected.token_ids == (7, 2) and pair.chosen.token_ids is None
+    assert pair.chosen.context.token_ids == (1, 10)
+    assert data.train.corrections[0].answer == pair.chosen
+    assert data.train.trusted_pairs == 1
+
+
+def test_another_questions_correction_is_a_hard_negative() -> None:
+    first, second = turn(10), turn(20)
+    data = build(
+        [correction(first), correction(second)], conversation(1, first), conversation(2, second)
+    )
+    mismatched = [pair for pair in data.train.pairs if pair.kind == "mismatch"]
+    assert {(p.chosen.response, p.rejected.response) for p in mismatched} == {
+        ("Expert answer t10.", "Expert answer t20."),
+        ("Expert answer t20.", "Expert answer t10."),
+    }
+    assert {p.weight for p in mismatched} == {0.5} and data.train.trusted_pairs == 2
+
+
+def test_a_ranking_of_three_is_three_pairs_that_weigh_two() -> None:
+    asked = turn(10)
+    ranking = Ranking(
+        conversation_id="c1",
+        turn_id="t10",
+        rater=EXPERT,
+        given_at=1,
+        responses=("Best.", "Served answer 10.", "Worst."),
+    )
+    pairs = build([ranking], conversation(1, asked)).train.pairs
+    assert [(p.chosen.response, p.rejected.response) for p in pairs] == [
+        ("Best.", "Served answer 10."),
+        ("Best.", "Worst."),
+        ("Served answer 10.", "Worst."),
+    ]
+    assert sum(p.weight for p in pairs) == 2.0
+    assert pairs[2].chosen.token_ids == (7, 2)
+
+
+def test_a_rating_is_about_all_whole_answers_of_the_policy() -> None:
+    turns = (turn(10), turn(11, origin="no_passage"), turn(12, finish="cancelled"), turn(13))
+    rating = Rating(
+        conversation_id="c1", rater=Rater(rater_id="v1", role="visitor"), given_at=1, value=4
+    )
+    (example,) = build([rating], conversation(1, *turns)).train.ratings
+    assert [a.context.turn_id for a in example.answers] == ["t10", "t13"]
+    assert example.value == 4
+    assert example.answers[1].context.history[0] == ("Question number 10?", "Served answer 10.")
+
+
+def test_what_is_not_used_is_listed_with_its_reason() -> None:
+    rule, cut, good = turn(10, origin="no_passage"), turn(11, finish="cancelled"), turn(12)
+    feedback = [
+        correction(rule),
+        correction(cut),
+        correction(good),
+        correction(good, expert="bob"),
+        thumb(good, "v9"),
+        thumb(turn(90), "v9"),
+        Correction(
+            conversation_id="c1",
+            turn_id="t12",
+            rater=Rater(rater_id="v1", role="visitor"),
+            given_at=1,
+            response="Free money for all.",
+        ),
+    ]
+    data = build(feedback, conversation(1, rule, cut, good))
+    assert data.manifest.dropped_by_reason() == {
+        "conversation not found": 1,
+        "near-duplicate": 1,
+        "no whole answer by the policy": 2,
+        "only experts correct and rank": 1,
+        "rater is not the conversation's visitor": 1,
+    }
+    assert data.manifest.corrections == ("correction:t12:ann",)
+
+
+def test_the_same_visitor_asking_and_judging_the_same_again_counts_once() -> None:
+    turns = [turn(10 + i, message="Do you ship?", response="Yes.") for i in range(5)]
+    data = build([thumb(t, "v1") for t in turns], conversation(1, *turns))
+    assert len(data.train.thumbs) == 1
+    other = turn(20, message="Do you ship?", response="Yes.")
+    data = build(
+        [thumb(turns[0], "v1"), thumb(other, "v2")], conversation(1, *turns), conversation(2, other)
+    )
+    assert len(data.train.thumbs) == 2
+
+
+def test_a_changed_judgement_counts_as_its_last_version() -> None:
+    asked = turn(10)
+    data = build(
+        [thumb(asked, "v1", 1, at=5), thumb(asked, "v1", -1, at=9)], conversation(1, asked)
+    )
+    assert [t.value for t in data.train.thumbs] == [-1]
+
+
+def test_personal_data_never_enters_and_stale_token_ids_go_with_it() -> None:
+    first = turn(
+        10, message="I am jo@mail.example, when?", response="Hi jo@mail.example, 0800 555 0100"
+    )
+    second = turn(11)
+    data = build(
+        [correction(first), correction(second, "Write to jo@mail.example")],
+        conversation(1, first, second),
+    )
+    texts = repr(data.train)
+    assert "jo@mail" not in texts and "0800 555 0100" in texts
+    served = {p.rejected.context.turn_id: p.rejected for p in data.train.pairs}
+    assert served["t10"].context.token_ids is None and served["t10"].token_ids is None
+    assert served["t11"].context.token_ids is None and served["t11"].token_ids == (7, 2)
+    assert [c.answer.context.turn_id for c in data.train.corrections] == ["t10"]
+    assert data.manifest.dropped_by_reason() == {"not imitated: holds personal data": 1}
+
+
+def many() -> tuple[list[Judgement], list[Conversation]]:
+    turns = {
+        n: (turn(n * 10), turn(n * 10 + 1, message=f"Shared {n % 25}?")) for n in range(1, 120)
+    }
+    feedback: list[Judgement] = []
+    for n, (one, two) in turns.items():
+        feedback += [correction(one), thumb(two, f"v{n}", -1 if n % 3 else 1)]
+    return feedback, [conversation(n, *pair) for n, pair in turns.items()]
+
+
+def customers(side: Examples) -> set[str]:
+    rows = (*side.pairs, *side.thumbs, *side.ratings, *side.corrections)
+    return {example.customer for example in rows} | {p.customer for p in side.prompts}
+
+
+def questions(side: Examples) -> set[str]:
+    asked = [answer.context.question for answer in side.answers()]
+    asked += [prompt.context.question for prompt in side.prompts]
+    return {normalise(question) for question in asked}
+
+
+def test_train_and_holdout_share_no_customer_and_no_question() -> None:
+    feedback, conversations = many()
+    data = build(feedback, *conversations, holdout_share=0.2)
+    assert not customers(data.train) & customers(data.holdout)
+    assert not questions(data.train) & questions(data.holdout)
+    assert data.manifest.holdout.trusted_pairs >= 10 and data.manifest.holdout.thumbs >= 5
+
+
+def test_the_manifest_is_the_same_in_any_order_and_changes_with_any_text() -> None:
+    feedback, conversations = many()
+    one = build(feedback, *conversations, holdout_share=0.2).manifest
+    two = build(feedback[::-1], *conversations[::-1], holdout_share=0.2).manifest
+    assert one == two and one.hash == two.hash and len(one.hash) == 64
+    changed = feedback[0].model_copy(update={"response": "Another expert answer."})
+    three = build([changed, *feedback[1:]], *conversations, holdout_share=0.2).manifest
+    assert three.content_hash != one.content_hash and three.hash != one.hash
+
+
+def test_prompts_are_each_question_once_filled_up_and_balanced() -> None:
+    turns = [turn(n * 10, message="Same question?") for n in range(1, 4)]
+    fill_up = [FillUp(f"a{i}?", (passage("pa"),), "a") for i in range(9)]
+    fill_up += [FillUp(f"b{i}?", (passage("pb"),), "b") for i in range(2)]
+    fill_up.append(FillUp("same QUESTION", (passage("pb"),), "b"))
+    settings = DatasetSettings(split=SplitSettings(holdout_share=0.0), train_prompts=6)
+    conversations = {
+        c.conversation_id: c for c in (conversation(n, t) for n, t in enumerate(turns, 1))
+    }
+    prompts = build_dataset([], conversations, fill_up, settings).train.prompts
+    assert len(prompts) == 6 and not prompts[0].fill_up
+    assert [p.context.question for p in prompts].count("Same question?") == 1
+    intents = [p.intent for p in prompts[1:]]
+    assert intents.count("b") == 2 and intents.count("a") == 3
+
+
+def test_fill_up_questions_of_the_holdout_side_are_not_trained_on() -> None:
+    fill_up = [FillUp(f"q{i}?", (passage("p"),)) for i in range(200)]
+    data = build_dataset([], {}, fill_up)
+    assert not questions(data.train) & questions(data.holdout)
+    assert data.manifest.holdout.prompts > 20
+
+
+def test_the_shops_own_contacts_stay_wherever_they_are_said() -> None:
+    told = turn(10, response="Call 0800 555 0100.")
+    later = turn(11).model_copy(update={"passages": ()})
+    data = build([correction(later, "Do call 0800 555 0100.")], conversation(1, told, later))
+    (pair,) = data.train.pairs
+    assert pair.chosen.response == "Do call 0800 555 0100."
+    assert pair.chosen.context.history[0][1] == "Call 0800 555 0100."
+    assert pair.rejected.context.token_ids == (1, 11)

@@ -1,0 +1,66 @@
+"""worker.data.redaction: what is replaced, what stays."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.data.redaction import iban_valid, luhn_valid, personal_data, public_values, redact
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mail me at Jo.Doe+x@mail.example.co.uk.", "mail me at [email]."),
+        ("card 4111 1111 1111 1111 12/27 please", "card [card] 12/27 please"),
+        ("order 12 4111-1111-1111-1111", "order 12 [card]"),
+        ("pay 5500000000000004 now", "pay [card] now"),
+        ("IBAN DE89 3704 0044 0532 0130 00 thanks", "IBAN [iban] thanks"),
+        ("my iban gb82west12345698765432 from the bank", "my iban [iban] from the bank"),
+        ("call +49 (0)30 1234 5678 tomorrow", "call [phone] tomorrow"),
+        ("call me on 0171 555 0199.", "call me on [phone]."),
+        ("(415) 555-0132 is mine", "[phone] is mine"),
+        ("it is 555-0132", "it is [phone]"),
+        ("ring 4155550132, ok?", "ring [phone], ok?"),
+    ],
+)
+def test_personal_data_becomes_a_placeholder(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Order 8812345 of 2024-05-12 at 10:30",
+        "We open from 9-17, Monday 08:00 to 18:00.",
+        "It costs 1,299.00 or 1.299,00",
+        "version 1.20.300.4000",
+        "4111 1111 1111 1112",  # wrong check digit
+        "up to 30 days, 2 to 5 items, size 85x60x60cm",
+        "no data here",
+        "",
+    ],
+)
+def test_ordinary_numbers_stay(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_what_the_shop_publishes_is_not_personal() -> None:
+    public = ["Call us on 0800 555 0100 or write to help@shop.example."]
+    text = "Write to Help@shop.example or call +44 800 555 0100, I am jo@mail.example"
+    assert redact(text, public_values(public)) == text.replace("jo@mail.example", "[email]")
+
+
+def test_personal_data_lists_the_pieces() -> None:
+    assert personal_data("a@b.example and (415) 555-0132") == ("a@b.example", "(415) 555-0132")
+
+
+def test_check_digits_agree_with_published_examples() -> None:
+    assert luhn_valid("79927398713") and not luhn_valid("79927398710")
+    assert iban_valid("GB82WEST12345698765432") and iban_valid("NO9386011117947")
+    assert not iban_valid("GB82WEST1234569876543") and not iban_valid("XX82WEST12345698765432")
+
+
+@given(st.text(alphabet="0123456789 +-()./abDE@[]", max_size=60))
+def test_redacting_twice_changes_nothing_more(text: str) -> None:
+    once = redact(text)
+    assert redact(once) == once

@@ -1,0 +1,151 @@
+"""worker.judge.gate: it can refuse, for exactly the reason there is."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+
+from worker.judge.behaviour import Behaviour
+from worker.judge.gate import CHECKS, judge_candidate
+from worker.judge.measurements import Kept, Measurements
+from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
+from worker.reward.intervals import Share
+
+NAN = float("nan")
+
+
+def share(value: float, low: float) -> Share:
+    return Share(value, low, min(1.0, 2 * value - low), items=64, clusters=64)
+
+
+CHAMPION = Behaviour(
+    answers=64,
+    ended=0.92,
+    empty=0.0,
+    mean_tokens=30.0,
+    repetition=0.03,
+    deflects=0.2,
+    asks_back=0.1,
+    invents_numbers=0.1,
+    promises=0.0,
+    invents_contacts=0.0,
+)
+GOOD = Measurements(
+    trusted_items=60,
+    largest_visitor_share=0.02,
+    quarantined_used=0,
+    reward_accuracy=share(0.8, 0.7),
+    previous_reward_accuracy=share(0.79, 0.7),
+    calibration_error=0.06,
+    candidate_variance=0.2,
+    champion_variance=0.15,
+    finite_weights=True,
+    kl=2.5,
+    candidate=replace(CHAMPION, ended=0.97, mean_tokens=24.0, deflects=0.02),
+    champion=CHAMPION,
+    wins_over_champion=share(0.66, 0.56),
+    wins_over_base=share(0.8, 0.7),
+    must_pass=Kept(held=20, lost=0),
+    corrected=Kept(held=30, lost=0),
+)
+
+
+def behaving(**changes: float) -> dict[str, Any]:
+    assert GOOD.candidate is not None
+    return {"candidate": replace(GOOD.candidate, **changes)}
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "trusted items": {"trusted_items": 29},
+    "visitor share": {"largest_visitor_share": 0.11},
+    "quarantine": {"quarantined_used": 1},
+    "reward model": {"reward_accuracy": share(0.75, 0.51)},
+    "previous reward model": {"previous_reward_accuracy": share(0.9, 0.8)},
+    "calibration": {"calibration_error": 0.2},
+    "ensemble agreement": {"candidate_variance": 0.5},
+    "finite weights": {"finite_weights": False},
+    "KL": {"kl": 21.0},
+    "ends its answers": behaving(ended=0.85),
+    "empty answers": behaving(empty=0.03),
+    "length": behaving(mean_tokens=38.0),
+    "repetition": behaving(repetition=0.06),
+    "deflection": behaving(deflects=0.27),
+    "asking back": behaving(asks_back=0.2),
+    "invented numbers": behaving(invents_numbers=0.2),
+    "promises": behaving(promises=0.03),
+    "contacts": behaving(invents_contacts=0.03),
+    "win rate over champion": {"wins_over_champion": share(0.6, 0.5)},
+    "win rate over base model": {"wins_over_base": share(0.55, 0.45)},
+    "must-pass questions": {"must_pass": Kept(held=20, lost=1)},
+    "corrected questions": {"corrected": Kept(held=30, lost=2)},
+}
+
+
+def test_an_honest_improvement_passes_with_a_reason_per_check() -> None:
+    verdict = judge_candidate(GOOD)
+    assert verdict.passed and verdict.failed == ()
+    assert len(verdict.reasons) == len(CHECKS) == len(BAD)
+    assert all(reason.startswith("passed: ") for reason in verdict.reasons)
+    assert "passed: KL: 2.5 nats per response, at most 20" in verdict.reasons
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_gate_can_refuse(name: str) -> None:
+    verdict = judge_candidate(replace(GOOD, **BAD[name]))
+    assert not verdict.passed
+    assert verdict.failed == (name,)
+    assert verdict.reasons[0].startswith(f"failed: {name}: ")
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Measurements)])
+def test_what_was_not_measured_is_never_a_silent_pass(field: str) -> None:
+    verdict = judge_candidate(replace(GOOD, **{field: None}), GateThresholds(optional=frozenset()))
+    assert not verdict.passed
+    assert all(
+        check.reason.endswith(": not measured") for check in verdict.checks if not check.passed
+    )
+
+
+def test_nothing_measured_fails_everything_that_is_not_optional() -> None:
+    verdict = judge_candidate(Measurements())
+    assert set(verdict.failed) == CHECKS.keys() - {"previous reward model", "calibration"}
+    assert "passed: calibration: not measured (optional)" in verdict.reasons
+
+
+def test_a_round_without_reward_model_says_so_and_can_still_pass() -> None:
+    without = replace(
+        GOOD,
+        reward_accuracy=None,
+        previous_reward_accuracy=None,
+        calibration_error=None,
+        candidate_variance=None,
+        champion_variance=None,
+    )
+    assert judge_candidate(without).failed == ("reward model", "ensemble agreement")
+    relaxed = GateThresholds(optional=GateThresholds().optional | WITHOUT_REWARD_MODEL)
+    verdict = judge_candidate(without, relaxed)
+    assert verdict.passed
+    assert "passed: reward model: not measured (optional)" in verdict.reasons
+
+
+def test_not_a_number_is_refused() -> None:
+    for change in ({"kl": NAN}, {"candidate_variance": NAN}, {"calibration_error": NAN}):
+        assert not judge_candidate(replace(GOOD, **change)).passed
+    assert not judge_candidate(replace(GOOD, **behaving(ended=NAN, mean_tokens=NAN))).passed
+    assert not judge_candidate(replace(GOOD, wins_over_champion=share(NAN, NAN))).passed
+
+
+def test_a_shorter_answer_is_left_to_the_win_rate() -> None:
+    assert judge_candidate(replace(GOOD, **behaving(mean_tokens=5.0))).passed
+
+
+def test_two_percent_of_many_corrected_questions_may_be_lost() -> None:
+    assert judge_candidate(replace(GOOD, corrected=Kept(held=200, lost=4))).passed
+    assert not judge_candidate(replace(GOOD, corrected=Kept(held=200, lost=5))).passed
+    strict = GateThresholds(corrected_losses_forgiven=0)
+    assert not judge_candidate(replace(GOOD, corrected=Kept(held=30, lost=1)), strict).passed
+
+
+def test_an_optional_check_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ValueError, match="optional names no check"):
+        judge_candidate(GOOD, GateThresholds(optional=frozenset({"kl"})))

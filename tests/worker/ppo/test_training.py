@@ -1,0 +1,230 @@
+"""PPO on a tiny model with a reward whose best answer is known."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from amends.backbone import Backbone
+from amends.base_model import load_causal_lm, load_tokenizer
+from amends.engine.engine import Engine
+from amends.engine.scheduler import Limits
+from amends.events import Stage
+from amends.lora import Lora
+from amends.prompt import PromptRenderer
+from tests.tiny_model import make_tiny_model
+from worker.checkpoints import Checkpoints
+from worker.data.examples import Answer, Context, PromptExample
+from worker.learning_settings import LearningSettings
+from worker.ppo.actor_critic import ActorCritic, ValueHead
+from worker.ppo.rollout import final_scores, record
+from worker.ppo.training import PpoParts, PpoState, roll_out, train_ppo
+from worker.ppo.update import LearningFailed, make_optimizer, make_targets, update
+from worker.reporting import Cancelled
+from worker.tokens import AnswerTokens
+
+LETTERS = set("abcdefghijklmnopqrstuvwxyz")
+
+
+class Recorder:
+    """A reporter that keeps what it is told, and stops the round at a given beat."""
+
+    def __init__(self, stop_after_updates: int | None = None) -> None:
+        self.numbers: list[dict[str, float]] = []
+        self._stop_after = stop_after_updates
+
+    def beat(self) -> None:
+        if self._stop_after is not None and len(self.numbers) >= self._stop_after:
+            raise Cancelled("asked to stop")
+
+    def stage_started(self, stage: Stage) -> None: ...
+    def stage_finished(self, stage: Stage) -> None: ...
+    def progress(self, stage: Stage, done: int, total: int) -> None: ...
+    def metrics(self, stage: Stage, step: int, values: dict[str, float]) -> None:
+        self.numbers.append(values)
+
+    def samples(
+        self, stage: Stage, step: int, answers: Sequence[Answer], scores: Sequence[float]
+    ) -> None: ...
+    def log(self, text: str) -> None: ...
+
+
+def letters_score(answers: Sequence[Answer]) -> torch.Tensor:
+    """Share of small letters: something a policy of bytes can learn in a few updates."""
+    return torch.tensor(
+        [4 * sum(c in LETTERS for c in a.response) / max(len(a.response), 1) - 2 for a in answers]
+    )
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, PromptRenderer]:
+    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    backbone = Backbone(load_causal_lm(folder, torch.float32), 256)
+    return backbone, PromptRenderer(load_tokenizer(folder), 256, 24)
+
+
+SETTINGS = LearningSettings(
+    ppo_updates=4,
+    episodes=8,
+    rollout_tokens=12,
+    micro_batch=3,
+    learning_rate=3e-3,
+    temperature=1.0,
+    kl_target=50.0,
+    kl_cap=1000.0,
+    target_kl=1.0,
+    missing_eos_penalty=0.0,
+)
+
+
+def make_parts(
+    model: tuple[Backbone, PromptRenderer],
+    folder: Path,
+    settings: LearningSettings = SETTINGS,
+    report: Recorder | None = None,
+) -> PpoParts:
+    backbone, renderer = model
+    prompts = [
+        PromptExample(Context("", f"question {i}?", (), (), None), str(i), "", True)
+        for i in range(5)
+    ]
+    return PpoParts(
+        backbone,
+        AnswerTokens(renderer, "s"),
+        None,
+        letters_score,
+        prompts,
+        settings,
+        Checkpoints(folder),
+        report or Recorder(),
+    )
+
+
+def fresh(model: tuple[Backbone, PromptRenderer]) -> Lora:
+    return Lora.fresh(model[0].lora_shape(4, 8.0), seed=0)
+
+
+def first_rollout(parts: PpoParts, start: Lora):  # type: ignore[no-untyped-def]
+    backbone = parts.backbone
+    policy = ActorCritic(backbone, start, ValueHead(backbone.hidden_size))
+    state = PpoState(policy, make_optimizer(policy, parts.settings), None)  # type: ignore[arg-type]
+    limits = Limits(8, 8, max_positions=256)
+    engine = Engine(backbone, start.shape, frozenset({2}), limits)
+    episodes = roll_out(parts, state, engine, 1)
+    scores = letters_score(episodes.answers)
+    rollout = record(episodes, policy, None, scores, parts.settings, parts.report.beat)
+    return policy, state.optimizer, rollout
+
+
+def test_ratio_is_one_before_the_first_step(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    parts = make_parts(model, tmp_path)
+    policy, optimizer, rollout = first_rollout(parts, fresh(model))
+    targets = make_targets(rollout, 0.05, parts.settings)
+    stats = update(policy, optimizer, rollout, targets, parts.settings, 0, lambda: None)
+    assert stats.first_ratio == pytest.approx(1.0, abs=1e-6)
+    assert stats.mean("ratio") != pytest.approx(1.0, abs=1e-6)  # later steps did move
+
+
+def test_the_kl_of_an_untouched_policy_is_zero(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    _, _, rollout = first_rollout(make_parts(model, tmp_path), fresh(model))
+    assert rollout.kl_per_response == pytest.approx(0, abs=1e-5)
+
+
+def test_micro_batches_of_any_size_give_the_same_step(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    results = []
+    for size in (2, 8):
+        settings = SETTINGS.model_copy(
+            update={"micro_batch": size, "ppo_epochs": 1, "minibatches": 1}
+        )
+        parts = make_parts(model, tmp_path, settings)
+        policy, optimizer, rollout = first_rollout(parts, fresh(model))
+        targets = make_targets(rollout, 0.05, settings)
+        update(policy, optimizer, rollout, targets, settings, 0, lambda: None)
+        results.append(policy.lora.tensors)
+    for name, tensor in results[0].items():
+        torch.testing.assert_close(tensor, results[1][name], rtol=1e-3, atol=1e-5)
+
+
+def test_the_policy_learns_what_the_score_rewards(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    report = Recorder()
+    settings = SETTINGS.model_copy(
+        update={"ppo_updates": 15, "episodes": 16, "learning_rate": 1e-2}
+    )
+    train_ppo(make_parts(model, tmp_path, settings, report), fresh(model))
+    scores = [numbers["objective/scores"] for numbers in report.numbers]
+    assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.3, scores
+    assert all(
+        numbers["val/first_ratio"] == pytest.approx(1, abs=1e-5) for numbers in report.numbers
+    )
+
+
+def test_a_stopped_training_resumes_bit_for_bit(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    whole = train_ppo(make_parts(model, tmp_path / "whole"), fresh(model))
+    for stop in (1, 3):
+        with pytest.raises(Cancelled):
+            parts = make_parts(model, tmp_path / "cut", report=Recorder(stop - (stop == 3)))
+            train_ppo(parts, fresh(model))
+    resumed = train_ppo(make_parts(model, tmp_path / "cut"), fresh(model))
+    for name, tensor in whole.policy.lora.tensors.items():
+        assert torch.equal(tensor, resumed.policy.lora.tensors[name]), name
+    assert whole.kl.coef == resumed.kl.coef
+
+
+def test_the_kl_cap_ends_the_round_early(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"kl_cap": 1e-4, "ppo_updates": 9})
+    state = train_ppo(make_parts(model, tmp_path, settings), fresh(model))
+    assert state.capped and state.done < 9
+
+
+def test_scores_that_tell_nothing_apart_fail_loudly(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"kl_coef": 0.0})
+    parts = replace(make_parts(model, tmp_path, settings), scorer=lambda a: torch.zeros(len(a)))
+    with pytest.raises(LearningFailed, match="equal"):
+        train_ppo(parts, fresh(model))
+
+
+def test_a_cut_off_response_is_penalised_and_an_empty_one_gets_the_floor() -> None:
+    context = Context("", "q", (), (), None)
+    answers = [
+        Answer(context, "fine", (5,), True),
+        Answer(context, "cut", (5,), False),
+        Answer(context, "", (2,), True),
+    ]
+    found = final_scores(torch.tensor([1.0, 1.0, 4.0]), answers, 0.75, -5.0)
+    assert found.tolist() == [1.0, 0.25, -5.0]
+
+
+def test_the_value_head_starts_from_the_mean_return() -> None:
+    torch.manual_seed(0)
+    head, states = ValueHead(6), torch.randn(200, 6)
+    returns = states[:, 0] * 0.5 + 3.0
+    head.fit(states, returns, ridge=0.01)
+    assert float((head(states) - returns).detach().abs().mean()) < 0.05
+    head.fit(states, returns, ridge=1e6)
+    torch.testing.assert_close(head(states).detach(), returns.mean().expand(200), rtol=0, atol=0.02)
+
+
+def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"x": torch.tensor([float(step)])})
+    (tmp_path / "000003.pt").write_bytes((tmp_path / "000003.pt").read_bytes()[:100])
+    kept = checkpoints.newest()
+    assert kept is not None and kept[0] == 2 and kept[1]["x"].tolist() == [2.0]
+    assert not (tmp_path / "000001.pt").exists()

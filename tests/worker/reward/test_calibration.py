@@ -1,0 +1,26 @@
+"""worker.reward.calibration."""
+
+import random
+
+import pytest
+
+from worker.reward.calibration import calibration_error
+
+
+def test_honest_probabilities_have_a_small_error_and_boasts_a_large_one() -> None:
+    chance = random.Random(0)
+    honest = [chance.random() for _ in range(3000)]
+    happened = [chance.random() < p for p in honest]
+    error = calibration_error(honest, happened)
+    assert error is not None and error < 0.03
+    boast = [0.99 if p > 0.5 else 0.01 for p in honest]
+    worse = calibration_error(boast, happened)
+    assert worse is not None and worse > 0.2
+
+
+def test_a_constant_prediction_is_off_by_its_distance_to_the_share() -> None:
+    assert calibration_error([0.9] * 40, [True, False] * 20) == pytest.approx(0.4)
+
+
+def test_a_handful_of_thumbs_measures_nothing() -> None:
+    assert calibration_error([0.5] * 29, [True] * 29) is None

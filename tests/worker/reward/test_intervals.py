@@ -1,0 +1,51 @@
+"""worker.reward.intervals against published values and simulation."""
+
+import random
+
+import pytest
+
+from worker.reward.intervals import share_with_interval, wilson
+
+
+def test_wilson_agrees_with_the_textbook() -> None:
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_items_of_one_cluster_count_as_one_piece_of_evidence() -> None:
+    outcomes = [1.0] * 60 + [0.0] * 40
+    alone = share_with_interval(outcomes, [f"c{i}" for i in range(100)])
+    together = share_with_interval(outcomes, [f"c{i // 5}" for i in range(100)])
+    assert alone is not None and together is not None
+    assert alone.value == together.value == 0.6
+    assert together.high - together.low > 1.8 * (alone.high - alone.low)
+
+
+def test_equal_outcomes_and_few_clusters_are_not_certain() -> None:
+    perfect = share_with_interval([1.0] * 20, [f"c{i}" for i in range(20)])
+    assert perfect is not None and perfect.low == pytest.approx(0.8389, abs=1e-3)
+    few = share_with_interval([1.0, 0.0] * 50, ["a", "b"] * 50)
+    assert few is not None and few.low < 0.15 and few.clusters == 2
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    chance = random.Random(1)
+    covered = 0
+    for trial in range(200):
+        clusters, outcomes = [], []
+        for customer in range(30):
+            share = min(1.0, max(0.0, chance.gauss(0.6, 0.2)))
+            for _ in range(3):
+                clusters.append(str(customer))
+                outcomes.append(float(chance.random() < share))
+        found = share_with_interval(outcomes, clusters, seed=trial)
+        assert found is not None
+        covered += found.low <= 0.6 <= found.high
+    assert 0.88 <= covered / 200 <= 1.0
+
+
+def test_nothing_to_count_is_not_a_share() -> None:
+    assert share_with_interval([], []) is None
+    with pytest.raises(ValueError, match="1 outcomes but 0 clusters"):
+        share_with_interval([1.0], [])

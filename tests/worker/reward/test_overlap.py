@@ -1,0 +1,137 @@
+"""worker.reward.overlap: each entry on answers whose value is plain to see."""
+
+import math
+
+import pytest
+
+from worker.reward.overlap import (
+    OVERLAP_FEATURES,
+    asks_back,
+    deflects,
+    invented_contact,
+    invented_numbers,
+    overlap_features,
+    promises,
+    repetition,
+)
+
+PASSAGES = (
+    "You can return shoes within 30 days. Returns are free in our 3 stores.",
+    "Gift cards cannot be refunded. They are valid for two years.",
+)
+
+
+def features(
+    response: str, question: str = "Can I return my shoes?", ended: bool = True
+) -> dict[str, float]:
+    values = overlap_features(question, PASSAGES, response, ended)
+    return dict(zip(OVERLAP_FEATURES, values, strict=True))
+
+
+def test_the_passage_itself_scores_full_marks() -> None:
+    found = features("You can return shoes within 30 days.")
+    for name in (
+        "precision",
+        "recall_best",
+        "f1_best",
+        "f1_asked",
+        "bigram_best",
+        "numbers_recall",
+    ):
+        assert found[name] == 1.0, name
+    assert found["length_gap"] == 0.0 and found["invented_numbers"] == 0.0
+
+
+def test_a_grounded_answer_beats_a_deflection_an_invention_and_an_echo() -> None:
+    good = features("Yes, shoes can be returned within 30 days. Anything else I can do for you?")
+    bad = [
+        features("As a customer service agent I am not equipped to answer."),
+        features("You may bring them back for 90 months by paying $45."),
+        features("Can you return my shoes?"),
+    ]
+    assert good["f1_asked"] > 0.9 and good["precision"] == 1.0
+    assert all(good["f1_asked"] > other["f1_asked"] for other in bad[:2])
+    assert bad[0]["deflects"] == 1.0 and bad[1]["invented_numbers"] == 1.0
+    assert bad[2]["asks_back"] == 1.0 and good["asks_back"] == 0.0
+
+
+def test_numbers_are_compared_as_numbers() -> None:
+    assert invented_numbers("", PASSAGES, "within 30.0 days, 2 years, three stores") == 0.0
+    assert invented_numbers("", PASSAGES, "30 days or 1,000 days") == 0.5
+    assert invented_numbers("I bought 4 pairs", PASSAGES, "Your 4 pairs") == 0.0
+    assert features("You can return shoes within a month.")["numbers_recall"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("question", "response", "expected"),
+    [
+        ("Can I return my shoes?", "Yes, you can.", 1.0),
+        ("Can I return my shoes?", "No, shoes are final.", -1.0),
+        ("Hi, are gift cards refunded?", "No, gift cards are not.", 1.0),
+        ("Hi, are gift cards refunded?", "Sure, gift cards are refunded.", -1.0),
+        ("How long can I wait with a return?", "No.", 0.0),
+    ],
+)
+def test_yes_and_no_agree_or_contradict(question: str, response: str, expected: float) -> None:
+    assert features(response, question)["polarity"] == expected
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "I'm sorry, but as an AI I cannot say.",
+        "I don't have access to that information.",
+        "I do not have any information about it.",
+        "I am not equipped to handle returns.",
+        "I\u2019m not able to help with that.",
+        "Please contact our customer support team.",
+        "Please check the hotel's website or ask their staff.",
+    ],
+)
+def test_deflections_are_recognised(response: str) -> None:
+    assert deflects(response)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "You can call a taxi at the door.",
+        "Yes, within 30 days.",
+        "We cannot refund gift cards.",
+        "",
+    ],
+)
+def test_answers_are_not_deflections(response: str) -> None:
+    assert not deflects(response)
+
+
+def test_a_courtesy_is_not_a_question_back() -> None:
+    assert not asks_back("Yes, within 30 days. Is there anything else I can help you with?")
+    assert asks_back("Which shoes did you buy?")
+
+
+def test_promises_and_contacts_count_only_without_a_passage() -> None:
+    assert promises(PASSAGES, "We will give you a discount.")
+    assert not promises(PASSAGES, "Gift cards are not refundable.")
+    assert invented_contact(PASSAGES, "Write to help@shop.example.")
+    assert invented_contact(PASSAGES, "See www.shop.example.")
+    assert not invented_contact(("Call 0800 555 0100.",), "Call 0800 555 0100.")
+    assert not invented_contact(PASSAGES, "Returns are free.")
+
+
+def test_repetition_is_the_share_of_repeated_triples() -> None:
+    assert repetition("a b c d e f") == 0.0
+    assert repetition("a b c a b c") == pytest.approx(1 / 4)
+    assert repetition("no no no no no no") == pytest.approx(3 / 4)
+    assert repetition("hi") == 0.0
+
+
+def test_every_entry_is_finite_for_odd_inputs() -> None:
+    for question, passages, response in (
+        ("", (), ""),
+        ("?", ("",), "\n"),
+        ("hm", ("!!",), "…" * 50),
+    ):
+        values = overlap_features(question, passages, response, False)
+        assert len(values) == len(OVERLAP_FEATURES) and all(math.isfinite(v) for v in values)
+    assert features("")["empty"] == 1.0 and features("Yes", ended=False)["ended"] == 0.0

@@ -1,0 +1,134 @@
+"""worker.reward.reward_head on feedback with a known truth."""
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from amends.errors import NotEnoughData
+from tests.worker.reward.simulated import Simulated, correlation, simulate
+from worker.reward.examples import make_views
+from worker.reward.reward_head import RewardHead, RewardHeadSettings, _Fit, fit_reward_head
+
+UNCAPPED = RewardHeadSettings(scalar_share=1e9, label_smoothing=0.0)
+
+
+def fit(data: Simulated, settings: RewardHeadSettings | None = None) -> RewardHead:
+    return fit_reward_head(data.lm, data.overlap, make_views(data.examples, data.table), settings)
+
+
+def test_pairs_alone_recover_the_score() -> None:
+    data = simulate(pairs=600)
+    head = fit(data)
+    raw = head.raw(data.lm, data.overlap).mean(0)
+    assert correlation(raw, data.truth) > 0.95
+    slope = correlation(raw, data.truth) * raw.std() / data.truth.std()
+    assert 0.6 < slope < 1.2
+
+
+def test_thumbs_and_ratings_add_to_few_pairs() -> None:
+    data = simulate(pairs=40, thumbs=400, ratings=200, lm_features=40)
+    few = fit(replace(data, examples=replace(data.examples, thumbs=(), ratings=())))
+    all_views = fit(data, UNCAPPED)
+    alone = correlation(few.raw(data.lm, data.overlap).mean(0), data.truth)
+    together = correlation(all_views.raw(data.lm, data.overlap).mean(0), data.truth)
+    assert together > alone + 0.05 and together > 0.9
+
+
+def test_ratings_of_conversations_find_the_turns_that_earned_them() -> None:
+    data = simulate(pairs=30, ratings=600, lm_features=5)
+    head = fit(data, replace(UNCAPPED, label_smoothing=0.05))
+    assert correlation(head.raw(data.lm, data.overlap).mean(0), data.truth) > 0.93
+
+
+def test_known_leniency_and_scale_are_recovered() -> None:
+    data = simulate(pairs=500, thumbs=2000, thumb_scale=2.0, lm_features=4)
+    views = make_views(data.examples, data.table)
+    features = torch.cat([data.lm, data.overlap], 1)
+    found = _Fit(features, views, UNCAPPED).member(torch.ones(len(views.customers)).double())
+    assert found["log_scale"][0].exp().item() == pytest.approx(2.0, rel=0.25)
+    truth = torch.tensor([data.leniency[name] for name in views.raters]).double()
+    assert correlation(found["leniency"], truth) > 0.9
+    both = (found["thumb_bias"] + found["leniency"]).mean().item()
+    assert both == pytest.approx(0.4 + truth.mean().item(), abs=0.3)
+
+
+def test_without_other_views_the_head_is_penalised_logistic_regression() -> None:
+    data = simulate(pairs=100, lm_features=3)
+    views = make_views(data.examples, data.table)
+    features = torch.cat([data.lm, data.overlap], 1)
+    settings = replace(UNCAPPED, max_iterations=1000)
+    found = _Fit(features, views, settings).member(torch.ones(len(views.customers)).double())
+    w = found["weights"]
+    gap = features[views.chosen] - features[views.rejected]
+    gradient = -(gap * torch.sigmoid(-(gap @ w))[:, None]).sum(0) + w
+    assert gradient.abs().max().item() < 1e-4
+
+
+def test_thumbs_never_outweigh_the_cap() -> None:
+    data = simulate(pairs=50, thumbs=500, ratings=50)
+    head = fit(data, RewardHeadSettings(scalar_share=0.5))
+    scalars = head.fitted_on["thumbs/weight"] + head.fitted_on["ratings/weight"]
+    assert scalars == pytest.approx(0.5 * head.fitted_on["pairs/weight"])
+
+
+def test_too_few_judged_pairs_are_refused() -> None:
+    with pytest.raises(NotEnoughData, match="needs 30 judged pairs, got 29"):
+        fit(simulate(pairs=29, thumbs=100))
+
+
+def test_mismatched_answers_do_not_count_as_judged() -> None:
+    data = simulate(pairs=60)
+    made = tuple(replace(pair, kind="mismatch") for pair in data.examples.pairs[:40])
+    examples = replace(data.examples, pairs=(*made, *data.examples.pairs[40:]))
+    with pytest.raises(NotEnoughData, match="got 20"):
+        fit(replace(data, examples=examples))
+
+
+def test_fitting_twice_gives_the_same_numbers() -> None:
+    data = simulate(pairs=60, thumbs=60, ratings=20)
+    assert torch.equal(fit(data).weights, fit(data).weights)
+
+
+def test_members_differ_and_their_disagreement_lowers_the_score() -> None:
+    data = simulate(pairs=60)
+    head = fit(data).centred_on(data.lm, data.overlap)
+    scores = head.scores(data.lm, data.overlap)
+    assert (scores.variance > 0).all()
+    expected = (scores.mean - 0.5 * scores.variance).clamp(-5, 5)
+    assert torch.allclose(scores.score, expected)
+
+
+def test_far_from_the_data_members_disagree_more() -> None:
+    data = simulate(pairs=60)
+    head = fit(data).centred_on(data.lm, data.overlap)
+    near = head.scores(data.lm, data.overlap).variance.mean()
+    far = head.scores(data.lm * 4, data.overlap * 4).variance.mean()
+    assert far > 4 * near
+
+
+def test_scores_are_centred_on_the_reference_and_clipped() -> None:
+    data = simulate(pairs=60)
+    head = fit(data).centred_on(data.lm[:50], data.overlap[:50])
+    reference = head.scores(data.lm[:50], data.overlap[:50])
+    assert reference.mean.mean().abs().item() < 1e-9
+    assert head.scores(data.lm * 100, data.overlap * 100).score.abs().max().item() == 5.0
+    assert head.finite
+    assert not replace(head, weights=head.weights * float("nan")).finite
+
+
+def test_thumb_probability_rises_with_the_score() -> None:
+    data = simulate(pairs=300, thumbs=300)
+    head = fit(data)
+    probability = head.thumb_probability(data.lm, data.overlap)
+    assert ((0 < probability) & (probability < 1)).all()
+    assert correlation(probability, data.truth) > 0.8
+
+
+def test_a_thousand_items_of_six_hundred_features_fit_in_seconds() -> None:
+    data = simulate(pairs=400, thumbs=500, ratings=100, lm_features=576)
+    started = time.process_time()
+    head = fit(data)
+    assert time.process_time() - started < 30
+    assert head.finite and head.weights.shape == (5, 595)

@@ -1,0 +1,1 @@
+"""The process that learns: Celery tasks that watch, and the trainer process that they watch."""

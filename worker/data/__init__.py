@@ -1,0 +1,1 @@
+"""Claimed feedback becomes training examples: redacted, weighted, split, listed. Pure."""

@@ -1,0 +1,267 @@
+"""Claimed feedback and its conversations become a Dataset: examples for train and hold-out, and the
+manifest.
+
+Knows no store and no model. Reading order: resolve (redacted, de-duplicated) -> weigh -> split ->
+examples -> manifest. Invariants: train and hold-out share no customer and no question; the same
+input gives the same manifest hash.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from amends.conversation import Conversation, Passage
+from amends.feedback import Ranking, Rating, Thumb
+from worker.data.examples import (
+    Answer,
+    Context,
+    CorrectionExample,
+    Examples,
+    PairExample,
+    PromptExample,
+    RatingExample,
+    ThumbExample,
+)
+from worker.data.manifest import DataManifest, make_manifest
+from worker.data.redaction import public_values, redact
+from worker.data.resolve import Judged, resolve, served_answers
+from worker.data.split import SIDES, Side, Split, SplitSettings, normalise, split, stable_unit
+from worker.data.trust import Dropped, Judgement, TrustSettings, weigh
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """How examples are made."""
+
+    trust: TrustSettings = field(default_factory=TrustSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    mismatch_weight: float = 0.5  # of the correction's weight; 0: no mismatched pairs
+    train_prompts: int = 512  # most prompts for rollouts
+    holdout_prompts: int = 64  # most prompts for the gate
+
+
+@dataclass(frozen=True)
+class FillUp:
+    """A question nobody asked yet, with the passages retrieved for it."""
+
+    question: str
+    passages: tuple[Passage, ...]
+    intent: str = ""  # "": the source of the first passage
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All that one round learns from, and what it is judged on."""
+
+    train: Examples
+    holdout: Examples
+    manifest: DataManifest
+
+
+def build_dataset(
+    feedback: Iterable[Judgement],
+    conversations: Mapping[str, Conversation],
+    fill_up: Sequence[FillUp] = (),
+    settings: DatasetSettings | None = None,
+) -> Dataset:
+    """Examples from all usable feedback. `conversations` (by id) may hold more than were judged."""
+    settings = settings or DatasetSettings()
+    spared = public_values(_shown(conversations.values(), fill_up))
+    judged, dropped = resolve(feedback, conversations, spared)
+    trust = weigh([item.feedback for item in judged], settings.trust)
+    judged = [item for item in judged if item.feedback.feedback_id in trust.weights]
+    asked = [
+        (conversation.visitor_id, answer.context)
+        for conversation in sorted(conversations.values(), key=lambda c: c.conversation_id)
+        for answer in served_answers(conversation, spared)
+    ]
+    fill_up = tuple(replace(item, question=redact(item.question, spared)) for item in fill_up)
+    sides = split(
+        [(customer, normalise(context.question)) for customer, context in asked],
+        [normalise(item.question) for item in fill_up],
+        settings.split,
+    )
+    prompts = {side: _prompts(asked, fill_up, sides, side) for side in SIDES}
+    crossed: list[Dropped] = []
+    parts: dict[Side, list[Judged]] = {"train": [], "holdout": []}
+    for item in judged:
+        kept = _on_one_side(item, sides)
+        if kept is None:
+            crossed.append(Dropped(item.feedback.feedback_id, "crosses train and hold-out"))
+        else:
+            parts[sides.customers[item.customer]].append(kept)
+    notes: list[Dropped] = []
+    most: dict[Side, int] = {
+        "train": settings.train_prompts,
+        "holdout": settings.holdout_prompts,
+    }
+    train, holdout = (
+        _examples(parts[side], trust.weights, settings, _balanced(prompts[side], most[side]), notes)
+        for side in SIDES
+    )
+    manifest = make_manifest(
+        train,
+        holdout,
+        dropped=(*dropped, *trust.dropped, *crossed, *notes),
+        notes=trust.notes,
+        largest_visitor_share=trust.largest_visitor_share,
+        expert_share=trust.expert_share,
+    )
+    return Dataset(train, holdout, manifest)
+
+
+def _shown(conversations: Iterable[Conversation], fill_up: Iterable[FillUp]) -> set[str]:
+    """Every passage's text: what the shop publishes."""
+    shown = [turn.passages for conversation in conversations for turn in conversation.turns]
+    shown += [item.passages for item in fill_up]
+    return {passage.text for passages in shown for passage in passages}
+
+
+def _on_one_side(item: Judged, sides: Split) -> Judged | None:
+    """The judgement with the answers whose questions are on its customer's side; None if there are
+    none.
+    """
+    served = tuple(
+        answer
+        for answer in item.served
+        if sides.side(item.customer, normalise(answer.context.question)) is not None
+    )
+    return replace(item, served=served) if served else None
+
+
+def _examples(
+    judged: Sequence[Judged],
+    weights: Mapping[str, float],
+    settings: DatasetSettings,
+    prompts: tuple[PromptExample, ...],
+    notes: list[Dropped],
+) -> Examples:
+    pairs: list[PairExample] = []
+    thumbs: list[ThumbExample] = []
+    ratings: list[RatingExample] = []
+    corrections: list[CorrectionExample] = []
+    for item in judged:
+        given = item.feedback
+        who = (given.feedback_id, item.customer, given.rater.rater_id, weights[given.feedback_id])
+        if isinstance(given, Thumb):
+            thumbs.append(ThumbExample(*who, answer=item.served[0], value=given.value))
+        elif isinstance(given, Rating):
+            ratings.append(RatingExample(*who, answers=item.served, value=given.value))
+        elif isinstance(given, Ranking):
+            pairs += _ranked_pairs(item, who)
+        else:
+            answer = item.written[0]
+            if normalise(answer.response) != normalise(item.served[0].response):
+                pairs.append(PairExample(*who, "correction", answer, item.served[0]))
+            if answer.response == given.response:
+                corrections.append(CorrectionExample(*who, answer=answer))
+            else:  # imitating it would teach the policy to write placeholders
+                notes.append(Dropped(given.feedback_id, "not imitated: holds personal data"))
+    if settings.mismatch_weight > 0:
+        pairs += _mismatched_pairs(corrections, settings.mismatch_weight)
+    return Examples(tuple(_once(pairs)), tuple(thumbs), tuple(ratings), tuple(corrections), prompts)
+
+
+def _ranked_pairs(item: Judged, who: tuple[str, str, str, float]) -> list[PairExample]:
+    """All ordered pairs of k responses; weighing k - 1 judgements, the independent ones."""
+    served = item.served[0]
+    answers = [
+        served if normalise(answer.response) == normalise(served.response) else answer
+        for answer in item.written
+    ]
+    weight = who[3] * 2 / len(answers)
+    return [
+        PairExample(*who[:3], weight, "ranking", better, worse)
+        for place, better in enumerate(answers)
+        for worse in answers[place + 1 :]
+        if normalise(better.response) != normalise(worse.response)
+    ]
+
+
+def _mismatched_pairs(corrections: Sequence[CorrectionExample], share: float) -> list[PairExample]:
+    """Hard negatives: an expert's answer to another question, under other passages, is worse than
+    the right one.
+
+    Both are in an expert's style, so what tells them apart is not style. One per correction, chosen
+    by hash.
+    """
+    pairs = []
+    for right in corrections:
+        context = right.answer.context
+        others = [
+            other.answer.response
+            for other in corrections
+            if _first_passage(other.answer.context) != _first_passage(context)
+            and normalise(other.answer.context.question) != normalise(context.question)
+            and normalise(other.answer.response) != normalise(right.answer.response)
+        ]
+        if others:
+            wrong = min(set(others), key=lambda text: (stable_unit(text, right.feedback_id), text))
+            pairs.append(
+                PairExample(
+                    right.feedback_id,
+                    right.customer,
+                    right.rater_id,
+                    right.weight * share,
+                    "mismatch",
+                    chosen=right.answer,
+                    rejected=Answer(context, wrong, token_ids=None, ended=True),
+                )
+            )
+    return pairs
+
+
+def _first_passage(context: Context) -> str:
+    return context.passages[0].passage_id if context.passages else ""
+
+
+def _once(pairs: Iterable[PairExample]) -> list[PairExample]:
+    """The same preference on the same question once, however many experts or turns state it."""
+    first: dict[tuple[str, str, str], PairExample] = {}
+    for pair in pairs:
+        texts = (pair.chosen.context.question, pair.chosen.response, pair.rejected.response)
+        first.setdefault((normalise(texts[0]), normalise(texts[1]), normalise(texts[2])), pair)
+    return list(first.values())
+
+
+def _prompts(
+    asked: Iterable[tuple[str, Context]], fill_up: Iterable[FillUp], sides: Split, side: Side
+) -> list[PromptExample]:
+    """Questions of one side, each once: real ones first (its first asking), then fill-ups."""
+    fill_up = list(fill_up)
+    intents = {f.passages[0].passage_id: f.intent for f in fill_up if f.passages and f.intent}
+    found: dict[str, PromptExample] = {}
+    for customer, context in asked:
+        question = normalise(context.question)
+        if question and sides.side(customer, question) == side:
+            intent = intents.get(_first_passage(context)) or _topic(context.passages)
+            found.setdefault(question, PromptExample(context, customer, intent, fill_up=False))
+    for item in fill_up:
+        question = normalise(item.question)
+        if question and sides.questions[question] == side:
+            context = Context("", item.question, (), item.passages, token_ids=None)
+            intent = item.intent or _topic(item.passages)
+            found.setdefault(
+                question, PromptExample(context, f"question:{question}", intent, fill_up=True)
+            )
+    return list(found.values())
+
+
+def _topic(passages: Sequence[Passage]) -> str:
+    return passages[0].source if passages else ""
+
+
+def _balanced(prompts: Sequence[PromptExample], most: int) -> tuple[PromptExample, ...]:
+    """At most `most` prompts: one per intent in turn, real questions before fill-ups."""
+    taken: list[PromptExample] = []
+    used: Counter[str] = Counter()
+    for fill_up in (False, True):
+        waiting: dict[str, list[PromptExample]] = defaultdict(list)
+        for prompt in prompts:
+            if prompt.fill_up == fill_up:
+                waiting[prompt.intent].append(prompt)
+        while any(waiting.values()) and len(taken) < most:
+            intent = min((i for i in waiting if waiting[i]), key=lambda i: (used[i], i))
+            used[intent] += 1
+            taken.append(waiting[intent].pop(0))
+    return tuple(taken)

@@ -1,0 +1,121 @@
+"""The values a round learns from: Answer, and one example type per kind of feedback.
+
+Knows no store, no tokenizer, no features. Invariants: every text is redacted; token ids are present
+only where they spell exactly the redacted texts, so a caller that finds None renders or encodes the
+texts again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from amends.conversation import Passage
+
+PairKind = Literal["correction", "ranking", "mismatch"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a response is written from: the message, what was said before, the passages shown."""
+
+    turn_id: str  # "" for a question that no visitor asked
+    question: str
+    history: tuple[tuple[str, str], ...]  # (message, response) of earlier turns, oldest first
+    passages: tuple[Passage, ...]
+    token_ids: tuple[int, ...] | None  # the rendered prompt (P,); None: render it again
+
+    @property
+    def passage_texts(self) -> tuple[str, ...]:
+        return tuple(passage.text for passage in self.passages)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response to one prompt, whoever wrote it."""
+
+    context: Context
+    response: str
+    token_ids: tuple[int, ...] | None  # of the response (R,); None: encode it again
+    ended: bool  # it stopped by itself, not at the length limit
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Equal keys mean the same prompt and response: features are computed once per key."""
+        return (self.context.turn_id, self.context.question, self.response)
+
+
+@dataclass(frozen=True)
+class _Example:
+    feedback_id: str
+    customer: str  # visitor_id of the conversation: the unit of splits and bootstraps
+    rater_id: str
+    weight: float  # 1 is one judgement by an expert
+
+
+@dataclass(frozen=True)
+class PairExample(_Example):
+    """`chosen` was judged better than `rejected` (same prompt)."""
+
+    kind: PairKind
+    chosen: Answer
+    rejected: Answer
+    margin: float = 0.0  # in units of the score: how much better at least
+
+
+@dataclass(frozen=True)
+class ThumbExample(_Example):
+    """±1 on one answer."""
+
+    answer: Answer
+    value: int
+
+
+@dataclass(frozen=True)
+class RatingExample(_Example):
+    """1 to 5 on a conversation, whose answers by the policy are listed in order."""
+
+    answers: tuple[Answer, ...]
+    value: int
+
+
+@dataclass(frozen=True)
+class CorrectionExample(_Example):
+    """The answer an expert wrote: what supervised steps imitate."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class PromptExample:
+    """A prompt to sample responses for."""
+
+    context: Context
+    customer: str  # of a fill-up question: the question itself, a cluster of its own
+    intent: str
+    fill_up: bool
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One side of the split."""
+
+    pairs: tuple[PairExample, ...] = ()
+    thumbs: tuple[ThumbExample, ...] = ()
+    ratings: tuple[RatingExample, ...] = ()
+    corrections: tuple[CorrectionExample, ...] = ()
+    prompts: tuple[PromptExample, ...] = ()
+
+    @property
+    def trusted_pairs(self) -> int:
+        """Pairs that an expert judged; mismatched answers are made, not judged."""
+        return sum(pair.kind != "mismatch" for pair in self.pairs)
+
+    def answers(self) -> Iterator[Answer]:
+        """Every answer of pairs, thumbs and ratings, repeats included."""
+        for pair in self.pairs:
+            yield pair.chosen
+            yield pair.rejected
+        for thumb in self.thumbs:
+            yield thumb.answer
+        for rating in self.ratings:
+            yield from rating.answers

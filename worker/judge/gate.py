@@ -1,0 +1,238 @@
+"""May this candidate replace the champion? Measurements in, a verdict with a reason per check out.
+
+Knows no model, no store, no way of measuring. Invariants: one failed check refuses; a check whose
+measurement is missing fails with "not measured", or passes saying so where
+`GateThresholds.optional` names it; every check gives a reason, passed or failed. Not covered yet
+(LEARNING.md): paired probes for groups of customers, sycophancy, injected instructions.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from worker.judge.behaviour import Behaviour
+from worker.judge.measurements import Measurements
+from worker.judge.thresholds import GateThresholds
+from worker.reward.intervals import Share
+
+Outcome = tuple[bool, str] | None  # passed, and the values in words; None: not measured
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question of the gate and its answer."""
+
+    name: str
+    passed: bool
+    reason: str  # "name: measured value, threshold" in words
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """All checks, in the order of CHECKS."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the checks that refuse the candidate."""
+        return tuple(check.name for check in self.checks if not check.passed)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every check in words, what failed first."""
+        ordered = sorted(self.checks, key=lambda check: check.passed)
+        return tuple(f"{'passed' if c.passed else 'failed'}: {c.reason}" for c in ordered)
+
+
+def judge_candidate(
+    measurements: Measurements, thresholds: GateThresholds | None = None
+) -> GateVerdict:
+    """The verdict on one candidate."""
+    thresholds = thresholds or GateThresholds()
+    unknown = thresholds.optional - CHECKS.keys()
+    if unknown:
+        raise ValueError(f"optional names no check: {sorted(unknown)}; checks are {list(CHECKS)}")
+    checks = []
+    for name, ask in CHECKS.items():
+        outcome = ask(measurements, thresholds)
+        if outcome is None:
+            optional = name in thresholds.optional
+            outcome = (optional, "not measured (optional)" if optional else "not measured")
+        checks.append(Check(name, outcome[0], f"{name}: {outcome[1]}"))
+    return GateVerdict(tuple(checks))
+
+
+def _trusted_items(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_least(m.trusted_items, t.min_trusted_items, "judgements by experts")
+
+
+def _visitor_share(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.largest_visitor_share, t.max_visitor_share, "of the weight by one visitor")
+
+
+def _quarantine(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.quarantined_used, 0, "items of a burst used")
+
+
+def _reward_model(m: Measurements, t: GateThresholds) -> Outcome:
+    least = t.reward_accuracy_above + t.reward_accuracy_margin
+    return _low_above(m.reward_accuracy, least, "hold-out accuracy")
+
+
+def _previous_reward_model(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.reward_accuracy is None or m.previous_reward_accuracy is None:
+        return None
+    least = m.previous_reward_accuracy.value - t.max_reward_accuracy_drop
+    return _at_least(m.reward_accuracy.value, least, "hold-out accuracy, the previous one's less")
+
+
+def _calibration(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.calibration_error, t.max_calibration_error, "calibration error")
+
+
+def _ensemble(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.candidate_variance is None or m.champion_variance is None:
+        return None
+    ratio = m.candidate_variance / max(m.champion_variance, 1e-9)
+    return _at_most(ratio, t.max_variance_ratio, "times the members' variance on the champion")
+
+
+def _finite(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.finite_weights is None:
+        return None
+    return m.finite_weights, "every weight is finite" if m.finite_weights else "not all are finite"
+
+
+def _kl(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.kl, t.max_kl, "nats per response")
+
+
+def _ended(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.candidate is None or m.champion is None:
+        return None
+    least = m.champion.ended - t.max_ended_drop
+    return _at_least(m.candidate.ended, least, "of answers end, the champion's less")
+
+
+def _empty(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.candidate.empty if m.candidate else None, t.max_empty, "of answers empty")
+
+
+def _length(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.candidate is None or m.champion is None:
+        return None
+    ratio = m.candidate.mean_tokens / max(m.champion.mean_tokens, 1.0)
+    return _at_most(ratio, t.max_length_ratio, "times the champion's length")
+
+
+def _repetition(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, lambda b: b.repetition, t.max_repetition_rise, "of word triples repeated")
+
+
+def _deflection(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, lambda b: b.deflects, t.max_behaviour_rise, "of answers deflect")
+
+
+def _asking_back(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, lambda b: b.asks_back, t.max_behaviour_rise, "of answers ask back")
+
+
+def _invention(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(
+        m, lambda b: b.invents_numbers, t.max_behaviour_rise, "of answers invent numbers"
+    )
+
+
+def _promises(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(
+        m, lambda b: b.promises, t.max_promise_rise, "of answers promise what no passage does"
+    )
+
+
+def _contacts(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(
+        m,
+        lambda b: b.invents_contacts,
+        t.max_promise_rise,
+        "of answers name contacts of no passage",
+    )
+
+
+def _champion(m: Measurements, t: GateThresholds) -> Outcome:
+    return _low_above(m.wins_over_champion, t.win_rate_low, "win rate")
+
+
+def _base(m: Measurements, t: GateThresholds) -> Outcome:
+    return _low_above(m.wins_over_base, t.win_rate_low, "win rate")
+
+
+def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.must_pass is None:
+        return None
+    text = f"{m.must_pass.lost} lost of {m.must_pass.held} that the champion passes, none allowed"
+    return m.must_pass.lost == 0, text
+
+
+def _corrected(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.corrected is None:
+        return None
+    most = max(math.floor(t.max_corrected_loss * m.corrected.held), t.corrected_losses_forgiven)
+    text = f"{m.corrected.lost} lost of {m.corrected.held} that the champion answers well"
+    return m.corrected.lost <= most, f"{text}, at most {most}"
+
+
+CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
+    "trusted items": _trusted_items,
+    "visitor share": _visitor_share,
+    "quarantine": _quarantine,
+    "reward model": _reward_model,
+    "previous reward model": _previous_reward_model,
+    "calibration": _calibration,
+    "ensemble agreement": _ensemble,
+    "finite weights": _finite,
+    "KL": _kl,
+    "ends its answers": _ended,
+    "empty answers": _empty,
+    "length": _length,
+    "repetition": _repetition,
+    "deflection": _deflection,
+    "asking back": _asking_back,
+    "invented numbers": _invention,
+    "promises": _promises,
+    "contacts": _contacts,
+    "win rate over champion": _champion,
+    "win rate over base model": _base,
+    "must-pass questions": _must_pass,
+    "corrected questions": _corrected,
+}
+
+
+def _at_most(value: float | None, most: float, what: str) -> Outcome:
+    """NaN is above every limit."""
+    return None if value is None else (value <= most, f"{value:.4g} {what}, at most {most:.4g}")
+
+
+def _at_least(value: float | None, least: float, what: str) -> Outcome:
+    return None if value is None else (value >= least, f"{value:.4g} {what}, at least {least:.4g}")
+
+
+def _low_above(share: Share | None, least: float, what: str) -> Outcome:
+    if share is None:
+        return None
+    return share.low > least, f"{what} {share}, lower bound above {least:.4g}"
+
+
+def _not_up(
+    m: Measurements, measure: Callable[[Behaviour], float], rise: float, what: str
+) -> Outcome:
+    """The candidate's measure against the champion's plus `rise` (rounding forgiven)."""
+    if m.candidate is None or m.champion is None:
+        return None
+    most = measure(m.champion) + rise
+    ours = measure(m.candidate)
+    return ours <= most + 1e-9, f"{ours:.4g} {what}, at most {most:.4g}"

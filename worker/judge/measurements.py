@@ -1,0 +1,46 @@
+"""Everything the gate wants to know about a candidate.
+
+Knows no way of measuring. Invariant: what was not measured is None, and the gate fails it by name
+unless a threshold setting lists that check as optional.
+"""
+
+from dataclasses import dataclass
+
+from worker.judge.behaviour import Behaviour
+from worker.reward.intervals import Share
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Of `held` questions that the champion answers well, `lost` are answered badly by the
+    candidate.
+    """
+
+    held: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """One candidate, measured on the hold-out."""
+
+    # data
+    trusted_items: int | None = None  # corrections and rankings that were trained on
+    largest_visitor_share: float | None = None  # of the weight of the batch
+    quarantined_used: int | None = None  # items of a burst that were trained on
+    # reward model
+    reward_accuracy: Share | None = None  # of hold-out pairs
+    previous_reward_accuracy: Share | None = None  # of the last reward model, same pairs
+    calibration_error: float | None = None  # of P(thumb up)
+    candidate_variance: float | None = None  # mean ensemble variance on the candidate's answers
+    champion_variance: float | None = None  # the same on the champion's
+    # policy
+    finite_weights: bool | None = None
+    kl: float | None = None  # nats per response to the reference
+    candidate: Behaviour | None = None
+    champion: Behaviour | None = None
+    # judged by what PPO never saw
+    wins_over_champion: Share | None = None
+    wins_over_base: Share | None = None
+    must_pass: Kept | None = None
+    corrected: Kept | None = None

@@ -1,0 +1,60 @@
+"""What the gate holds a candidate against.
+
+Knows no measurement. Defaults are for 48 to 64 hold-out prompts, where one prompt is about 2 %.
+Each field is the environment variable AMENDS_GATE_<NAME>.
+"""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# A round without a reward model imitates corrections only: add these to `optional`, no others.
+WITHOUT_REWARD_MODEL = frozenset({"reward model", "ensemble agreement"})
+
+
+class GateThresholds(BaseSettings):
+    """Limits of the gate's checks."""
+
+    model_config = SettingsConfigDict(env_prefix="AMENDS_GATE_", frozen=True, extra="ignore")
+
+    min_trusted_items: int = Field(
+        30, ge=0, description="fewer judgements by experts prove nothing"
+    )
+    max_visitor_share: float = Field(
+        0.10, gt=0, le=1, description="of the batch's weight, for any one visitor"
+    )
+    reward_accuracy_above: float = Field(0.5, ge=0, le=1, description="a coin's accuracy ...")
+    reward_accuracy_margin: float = Field(
+        0.02, description="... which the interval's lower bound must pass by this"
+    )
+    max_reward_accuracy_drop: float = Field(
+        0.05, description="against the previous reward model: hold-out noise"
+    )
+    max_calibration_error: float = Field(0.15, description="of P(thumb up), on a few dozen thumbs")
+    max_variance_ratio: float = Field(
+        3.0, description="candidate's answers over champion's: beyond, PPO left the data"
+    )
+    max_kl: float = Field(20.0, description="nats per response; beyond, the policy is another one")
+    max_ended_drop: float = Field(0.03, description="share of answers that end by themselves")
+    max_empty: float = Field(0.02, description="share of empty answers")
+    max_repetition_rise: float = Field(0.02, description="mean share of repeated word triples")
+    max_length_ratio: float = Field(
+        1.25, description="of mean tokens; shorter is left to the win rate"
+    )
+    max_behaviour_rise: float = Field(
+        0.05, description="deflecting, asking back, inventing: two or three answers"
+    )
+    max_promise_rise: float = Field(
+        0.02, description="promises and contacts of no passage: one answer"
+    )
+    win_rate_low: float = Field(0.5, description="the win rate's lower bound must be above")
+    max_corrected_loss: float = Field(
+        0.02, description="share of corrected questions answered worse"
+    )
+    corrected_losses_forgiven: int = Field(
+        1, description="but one is forgiven: on few questions it is noise"
+    )
+    optional: frozenset[str] = Field(
+        frozenset({"previous reward model", "calibration"}),
+        description="checks that pass unmeasured: a first round has no previous reward model, a "
+        "young shop few thumbs",
+    )

@@ -1,0 +1,62 @@
+"""Hyperparameters of a round, each with its unit and what it does.
+
+Knows no environment variables of the rest and no torch. Defaults are what bench and demo ran with
+on two cores.
+"""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class LearningSettings(BaseSettings):
+    """Each field is the environment variable AMENDS_LEARN_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="AMENDS_LEARN_", frozen=True, extra="ignore")
+
+    seed: int = Field(0, description="of everything random in a round")
+    holdout_share: float = Field(
+        0.4,
+        gt=0,
+        lt=1,
+        description="of customers and questions kept for the judge, never trained on",
+    )
+    # Supervised steps on corrections
+    sft_epochs: int = Field(2, ge=0, description="passes over the corrections before PPO; 0: none")
+    sft_learning_rate: float = Field(1e-4, gt=0, description="Adam, LoRA parameters")
+    sft_batch: int = Field(8, ge=1, description="corrections per step")
+    # Reward model
+    reward_members: int = Field(4, ge=4, description="bootstrapped members of the ensemble")
+    reward_layers: tuple[float, ...] = Field(
+        (0.5, 0.75, 1.0), description="depths of the hidden states used as features, 1 is the last"
+    )
+    min_pairs: int = Field(30, ge=2, description="below: no reward model, SFT only")
+    missing_eos_penalty: float = Field(
+        1.0, ge=0, description="subtracted when a response is cut off"
+    )
+    # PPO
+    ppo_updates: int = Field(9, ge=1, description="rollouts; each is followed by ppo_epochs passes")
+    episodes: int = Field(32, ge=2, description="responses per rollout")
+    rollout_tokens: int = Field(48, ge=4, description="longest sampled response, in tokens")
+    temperature: float = Field(0.7, gt=0, description="in rollout, update and reference alike")
+    ppo_epochs: int = Field(3, ge=1, le=4, description="passes over a rollout")
+    minibatches: int = Field(2, ge=1, description="optimiser steps per epoch")
+    micro_batch: int = Field(8, ge=1, description="sequences per forward; memory grows with it")
+    learning_rate: float = Field(2e-4, gt=0, description="Adam, LoRA parameters")
+    value_learning_rate: float = Field(1e-4, gt=0, description="Adam, value head")
+    clip_range: float = Field(0.2, gt=0)
+    value_clip_range: float = Field(0.2, gt=0)
+    value_coef: float = Field(0.1, ge=0)
+    gamma: float = Field(1.0, gt=0, le=1)
+    gae_lambda: float = Field(0.95, ge=0, le=1)
+    max_grad_norm: float = Field(1.0, gt=0)
+    kl_coef: float = Field(0.05, ge=0, description="first value; adapted towards kl_target")
+    kl_target: float = Field(4.0, gt=0, description="nats per response, to the reference")
+    kl_horizon_tokens: int = Field(10_000, ge=1)
+    kl_cap: float = Field(16.0, gt=0, description="nats per response; more ends the round's PPO")
+    target_kl: float = Field(
+        0.05, gt=0, description="per token; an epoch beyond 1.5 × it is the last"
+    )
+    # Gate
+    gate_prompts: int = Field(72, ge=8, description="hold-out questions answered by both versions")
+    gate_tokens: int = Field(96, ge=8, description="longest response at the gate, in tokens")
+    gate_temperature: float = Field(0.3, ge=0, description="of both versions' answers at the gate")

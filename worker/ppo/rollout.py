@@ -1,0 +1,122 @@
+"""A batch of sampled responses with all that was recorded while sampling.
+
+Knows engine, policy and scorer, no optimiser. Invariant: everything of an episode refers to the
+same tokens; the micro-batches made here are those of the update, so a forward there repeats the
+one here bit for bit and the ratio starts at 1.
+
+Shapes: B batch, P prompt tokens, R response tokens, T = P + R, V vocabulary. The index t of a
+logprob belongs to token t.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from amends.engine.engine import Engine
+from amends.engine.sequence import Request, Sampling
+from amends.lora import Lora
+from amends.prompt import PromptRenderer
+from worker.data.examples import Answer, PromptExample
+from worker.learning_settings import LearningSettings
+from worker.ppo.actor_critic import ActorCritic, frozen_logprobs
+from worker.ppo.kl import k1
+from worker.tokens import TokenBatch, Tokens, by_length
+
+Scorer = Callable[[Sequence[Answer]], Tensor]  # answers -> scores (B,), clipped and centred
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What was sampled, as tokens and as answers to be scored."""
+
+    tokens: tuple[Tokens, ...]
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Some episodes of similar length; every tensor (B, R) but scores (B,) and states (N, H)."""
+
+    batch: TokenBatch
+    old_logprobs: Tensor
+    ref_logprobs: Tensor
+    values: Tensor
+    scores: Tensor
+    kl: Tensor
+    states: Tensor
+
+
+@dataclass(frozen=True)
+class Rollout:
+    episodes: Episodes
+    scores: Tensor  # (B,) in order of the episodes
+    micro_batches: tuple[MicroBatch, ...]
+
+    @property
+    def kl_per_response(self) -> float:
+        """Mean over episodes of the summed log-ratio to the reference, in nats."""
+        total = sum(float(m.kl.sum()) for m in self.micro_batches)
+        return total / len(self.scores)
+
+    @property
+    def response_tokens(self) -> int:
+        return sum(len(response) for _, response in self.episodes.tokens)
+
+
+def sample_episodes(
+    engine: Engine,
+    version: int,
+    prompts: Sequence[tuple[PromptExample, tuple[int, ...]]],
+    renderer: PromptRenderer,
+    sampling: Sampling,
+    seed: int,
+) -> Episodes:
+    """One response per prompt by `version`; the i-th draws from seed + i, whatever its
+    neighbours."""
+    requests = []
+    for offset, (_, prompt_ids) in enumerate(prompts):
+        own = Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed + offset)
+        requests.append(Request(prompt_ids, own, version))
+    tokens, answers = [], []
+    for (prompt, prompt_ids), done in zip(prompts, engine.generate(requests), strict=True):
+        response = tuple(done.token_ids)
+        text = renderer.decode(response)
+        tokens.append((prompt_ids, response))
+        answers.append(Answer(prompt.context, text, response, done.finish_reason == "stop"))
+    return Episodes(tuple(tokens), tuple(answers))
+
+
+def final_scores(
+    scores: Tensor, answers: Sequence[Answer], missing_eos_penalty: float, floor: float
+) -> Tensor:
+    """(B,): less where a response was cut off; the floor where it is empty."""
+    adjusted = [
+        floor if not answer.response else float(score) - missing_eos_penalty * (not answer.ended)
+        for score, answer in zip(scores, answers, strict=True)
+    ]
+    return torch.tensor(adjusted).clamp_min(floor)
+
+
+@torch.no_grad()
+def record(
+    episodes: Episodes,
+    policy: ActorCritic,
+    reference: Lora | None,
+    scores: Tensor,
+    settings: LearningSettings,
+    beat: Callable[[], None],
+) -> Rollout:
+    """The policy's own logprobs and values, the reference's logprobs, the KL between them."""
+    micro_batches = []
+    for group in by_length(episodes.tokens, settings.micro_batch):
+        beat()
+        batch = TokenBatch.of([episodes.tokens[i] for i in group], policy.backbone.device)
+        now = policy.evaluate(batch, settings.temperature)
+        ref = frozen_logprobs(policy.backbone, reference, batch, settings.temperature)
+        kl = k1(now.logprobs, ref, batch.mask)
+        micro_batches.append(
+            MicroBatch(batch, now.logprobs, ref, now.values, scores[group], kl, now.states)
+        )
+    return Rollout(episodes, scores, tuple(micro_batches))

@@ -1,0 +1,192 @@
+"""PPO from the first rollout to the last update, resumable after each.
+
+Knows how a run of updates hangs together; the maths is in kl, advantages, losses. Knows no store,
+no feedback, no gate. Invariant: with equal inputs and seed, a resumed training continues as if it
+had never stopped (on one machine, same thread count).
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from amends.backbone import Backbone
+from amends.engine.engine import Engine
+from amends.engine.scheduler import Limits
+from amends.engine.sequence import Sampling
+from amends.lora import Lora
+from worker.checkpoints import Checkpoints
+from worker.data.examples import PromptExample
+from worker.learning_settings import LearningSettings
+from worker.ppo.actor_critic import ActorCritic, ValueHead
+from worker.ppo.advantages import gae, shaped_rewards
+from worker.ppo.kl import AdaptiveKl
+from worker.ppo.rollout import Episodes, Rollout, Scorer, final_scores, record, sample_episodes
+from worker.ppo.update import UpdateStats, make_optimizer, make_targets, update, update_values
+from worker.reporting import Reporter
+from worker.reward.overlap import repetition
+from worker.tokens import AnswerTokens
+
+SCORE_FLOOR = -5.0
+
+
+@dataclass(frozen=True)
+class PpoParts:
+    """What PPO works with; `reference` None is the base model."""
+
+    backbone: Backbone
+    tokens: AnswerTokens
+    reference: Lora | None
+    scorer: Scorer
+    prompts: Sequence[PromptExample]
+    settings: LearningSettings
+    checkpoints: Checkpoints
+    report: Reporter
+
+
+@dataclass
+class PpoState:
+    """Everything that changes from update to update."""
+
+    policy: ActorCritic
+    optimizer: torch.optim.Optimizer
+    kl: AdaptiveKl
+    done: int = 0
+    last_kl: float = 0.0
+    capped: bool = False
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "lora": {k: v.detach() for k, v in self.policy.lora.tensors.items()},
+            "value_weight": self.policy.value_head.weight.detach(),
+            "value_bias": self.policy.value_head.bias.detach(),
+            "optimizer": self.optimizer.state_dict(),
+            "kl_coef": self.kl.coef,
+            "last_kl": self.last_kl,
+            "capped": self.capped,
+        }
+
+    def restore(self, done: int, state: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for name, tensor in state["lora"].items():
+                self.policy.lora.tensors[name].copy_(tensor)
+            self.policy.value_head.weight.copy_(state["value_weight"])
+            self.policy.value_head.bias.copy_(state["value_bias"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.kl.coef, self.last_kl = state["kl_coef"], state["last_kl"]
+        self.done, self.capped = done, state["capped"]
+
+
+def train_ppo(parts: PpoParts, start: Lora) -> PpoState:
+    """Improve a copy of `start` by ppo_updates updates, or until the KL cap. Raises
+    LearningFailed."""
+    settings, backbone = parts.settings, parts.backbone
+    policy = ActorCritic(backbone, start.clone(), ValueHead(backbone.hidden_size))
+    kl = AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon_tokens)
+    state = PpoState(policy, make_optimizer(policy, settings), kl)
+    kept = parts.checkpoints.newest()
+    if kept is not None:
+        state.restore(*kept)
+    limits = Limits(settings.episodes, settings.episodes, max_positions=backbone.max_positions)
+    engine = Engine(backbone, start.shape, parts.tokens.renderer.eos_token_ids, limits)
+    while state.done < settings.ppo_updates and not state.capped:
+        one_update(parts, state, engine)
+        parts.checkpoints.save(state.done, state.save())
+    return state
+
+
+def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
+    """Roll out, score, learn, report."""
+    settings, number = parts.settings, state.done + 1
+    episodes = roll_out(parts, state, engine, number)
+    raw = parts.scorer(episodes.answers)
+    scores = final_scores(raw, episodes.answers, settings.missing_eos_penalty, SCORE_FLOOR)
+    rollout = record(episodes, state.policy, parts.reference, scores, settings, parts.report.beat)
+    if state.done == 0:
+        rollout = _warm_up(state, rollout, settings)
+    targets = make_targets(rollout, state.kl.coef, settings)
+    numbers = update_values(rollout, targets)
+    stats = update(
+        state.policy,
+        state.optimizer,
+        rollout,
+        targets,
+        settings,
+        settings.seed * 1000 + number,
+        parts.report.beat,
+    )
+    state.last_kl = rollout.kl_per_response
+    state.capped = state.last_kl > settings.kl_cap
+    state.done = number
+    numbers |= _numbers(rollout, stats, state)
+    parts.report.metrics("ppo", number, numbers)
+    if number % 3 == 1 or number == settings.ppo_updates:
+        parts.report.samples("ppo", number, episodes.answers[:4], scores.tolist())
+    parts.report.progress("ppo", number, settings.ppo_updates)
+    state.kl.update(state.last_kl, rollout.response_tokens)
+
+
+def roll_out(parts: PpoParts, state: PpoState, engine: Engine, number: int) -> Episodes:
+    """Sample `episodes` responses from the pure policy, prompts in a seeded order without gaps."""
+    settings = parts.settings
+    prompts = [(p, parts.tokens.prompt(p.context)) for p in _turn(parts, number)]
+    engine.write(number, state.policy.lora)
+    sampling = Sampling(settings.rollout_tokens, settings.temperature)
+    seed = (settings.seed * 10_000 + number) * 1000
+    parts.report.beat()
+    return sample_episodes(engine, number, prompts, parts.tokens.renderer, sampling, seed)
+
+
+def _turn(parts: PpoParts, number: int) -> list[PromptExample]:
+    """The prompts of update `number`: a walk through seeded shuffles of all prompts."""
+    settings, count = parts.settings, len(parts.prompts)
+    chosen: list[PromptExample] = []
+    position = (number - 1) * settings.episodes
+    while len(chosen) < settings.episodes:
+        lap, offset = divmod(position, count)
+        order = list(range(count))
+        random.Random(f"{settings.seed}:{lap}").shuffle(order)
+        chosen.append(parts.prompts[order[offset]])
+        position += 1
+    return chosen
+
+
+def _warm_up(state: PpoState, rollout: Rollout, settings: LearningSettings) -> Rollout:
+    """Fit the value head to the first rollout's returns; the rollout with the values it gives
+    now."""
+    head, returns = state.policy.value_head, []
+    for part in rollout.micro_batches:
+        mask = part.batch.mask
+        rewards = shaped_rewards(part.scores, part.kl, mask, state.kl.coef)
+        _, found = gae(rewards, torch.zeros_like(part.values), mask, settings.gamma, 1.0)
+        returns.append(found[mask.bool()])
+    head.fit(torch.cat([part.states for part in rollout.micro_batches]), torch.cat(returns))
+    with torch.no_grad():
+        warmed = [
+            replace(part, values=part.batch.spread(head(part.states)))
+            for part in rollout.micro_batches
+        ]
+    return replace(rollout, micro_batches=tuple(warmed))
+
+
+def _numbers(rollout: Rollout, stats: UpdateStats, state: PpoState) -> dict[str, float]:
+    answers = rollout.episodes.answers
+    count = len(answers)
+    return {
+        "objective/kl": rollout.kl_per_response,
+        "objective/scores": float(rollout.scores.mean()),
+        "objective/kl_coef": state.kl.coef,
+        "policy/approxkl_avg": stats.mean("approx_kl"),
+        "policy/clipfrac_avg": stats.mean("clipped"),
+        "loss/policy_avg": stats.mean("policy_loss"),
+        "loss/value_avg": stats.mean("value_loss"),
+        "val/ratio": stats.mean("ratio"),
+        "val/first_ratio": stats.first_ratio or 0.0,
+        "policy/grad_norm": stats.grad_norm,
+        "optimizer_steps": float(stats.steps),
+        "response/length": rollout.response_tokens / count,
+        "response/ended": sum(a.ended for a in answers) / count,
+        "response/repetition": sum(repetition(a.response) for a in answers) / count,
+    }

@@ -1,0 +1,170 @@
+"""One PPO update: a rollout in, optimiser steps on the adapter and the value head out.
+
+Knows no sampling and no files. Invariants: the ratio is 1 before the first step; a non-finite
+gradient stops the round before it reaches a weight.
+
+Departures from Schulman et al. 2017: advantages are whitened over the whole rollout; epochs stop
+early on the approximate KL to the sampling policy.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from worker.learning_settings import LearningSettings
+from worker.ppo.actor_critic import ActorCritic
+from worker.ppo.advantages import gae, shaped_rewards, whiten
+from worker.ppo.losses import explained_variance, policy_loss, value_loss
+from worker.ppo.rollout import MicroBatch, Rollout
+
+
+class LearningFailed(Exception):
+    """The update cannot teach anything: gradients are not finite, or all zero."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What one micro-batch is trained towards, both (B, R)."""
+
+    advantages: Tensor
+    returns: Tensor
+
+
+@dataclass
+class UpdateStats:
+    """Sums over tokens of everything that was logged in the update."""
+
+    tokens: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    first_ratio: float | None = None
+    grad_norm: float = 0.0
+
+    def add(self, tokens: float, **values: float) -> None:
+        self.tokens += tokens
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def mean(self, name: str) -> float:
+        return self.sums.get(name, 0.0) / max(self.tokens, 1.0)
+
+
+def make_optimizer(policy: ActorCritic, settings: LearningSettings) -> torch.optim.Optimizer:
+    """Adam on float32 LoRA parameters and the value head, each with its own rate."""
+    return torch.optim.Adam(
+        [
+            {"params": policy.lora.parameters(), "lr": settings.learning_rate},
+            {"params": policy.value_head.parameters(), "lr": settings.value_learning_rate},
+        ],
+        eps=1e-5,
+    )
+
+
+def make_targets(rollout: Rollout, kl_coef: float, settings: LearningSettings) -> list[Targets]:
+    """Rewards, GAE and whitening over the whole rollout, per micro-batch."""
+    raw = []
+    for part in rollout.micro_batches:
+        mask = part.batch.mask
+        rewards = shaped_rewards(part.scores, part.kl, mask, kl_coef)
+        raw.append(gae(rewards, part.values, mask, settings.gamma, settings.gae_lambda))
+    masks = [part.batch.mask.bool() for part in rollout.micro_batches]
+    flat = torch.cat([a[m] for (a, _), m in zip(raw, masks, strict=True)])
+    white = whiten(flat, torch.ones_like(flat))
+    if not bool(white.any()):
+        raise LearningFailed("all advantages are equal: the scores tell nothing apart")
+    targets, start = [], 0
+    for (advantages, returns), mask in zip(raw, masks, strict=True):
+        count = int(mask.sum())
+        whitened = torch.zeros_like(advantages)
+        whitened[mask] = white[start : start + count]
+        targets.append(Targets(whitened, returns))
+        start += count
+    return targets
+
+
+def update(
+    policy: ActorCritic,
+    optimizer: torch.optim.Optimizer,
+    rollout: Rollout,
+    targets: list[Targets],
+    settings: LearningSettings,
+    seed: int,
+    beat: Callable[[], None],
+) -> UpdateStats:
+    """At most ppo_epochs passes of `minibatches` steps each. Raises LearningFailed."""
+    order = random.Random(seed)
+    pairs = list(zip(rollout.micro_batches, targets, strict=True))
+    stats = UpdateStats()
+    for _ in range(settings.ppo_epochs):
+        order.shuffle(pairs)
+        before = (stats.tokens, stats.sums.get("approx_kl", 0.0))
+        for start in range(settings.minibatches):
+            _step(policy, optimizer, pairs[start :: settings.minibatches], settings, stats, beat)
+        moved = stats.sums["approx_kl"] - before[1]
+        if moved / (stats.tokens - before[0]) > 1.5 * settings.target_kl:
+            break
+    return stats
+
+
+def update_values(rollout: Rollout, targets: list[Targets]) -> dict[str, float]:
+    """Numbers about the rollout itself."""
+    masks = [part.batch.mask.bool() for part in rollout.micro_batches]
+    values = torch.cat([p.values[m] for p, m in zip(rollout.micro_batches, masks, strict=True)])
+    returns = torch.cat([t.returns[m] for t, m in zip(targets, masks, strict=True)])
+    return {
+        "val/explained_variance": explained_variance(values, returns, torch.ones_like(values)),
+        "objective/entropy": -sum(float(p.old_logprobs.sum()) for p in rollout.micro_batches)
+        / len(rollout.scores),
+    }
+
+
+def _step(
+    policy: ActorCritic,
+    optimizer: torch.optim.Optimizer,
+    pairs: list[tuple[MicroBatch, Targets]],
+    settings: LearningSettings,
+    stats: UpdateStats,
+    beat: Callable[[], None],
+) -> None:
+    if not pairs:
+        return
+    total = sum(float(part.batch.mask.sum()) for part, _ in pairs)
+    optimizer.zero_grad(set_to_none=True)
+    for part, target in pairs:
+        beat()
+        now = policy.evaluate(part.batch, settings.temperature)
+        mask = part.batch.mask
+        actor = policy_loss(
+            now.logprobs, part.old_logprobs, target.advantages, mask, settings.clip_range
+        )
+        critic = value_loss(
+            now.values, part.values, target.returns, mask, settings.value_clip_range
+        )
+        loss = (actor.loss + settings.value_coef * critic) / total
+        loss.backward()  # type: ignore[no-untyped-call]
+        tokens = float(mask.sum())
+        if stats.first_ratio is None:
+            stats.first_ratio = actor.ratio / tokens
+        stats.add(
+            tokens,
+            clipped=actor.clipped,
+            approx_kl=actor.approx_kl,
+            ratio=actor.ratio,
+            policy_loss=float(actor.loss.detach()),
+            value_loss=float(critic.detach()),
+        )
+    # Clipped apart: the value head's gradient is of another size and would shrink the policy's.
+    norms = [
+        float(torch.nn.utils.clip_grad_norm_(group["params"], settings.max_grad_norm))
+        for group in optimizer.param_groups
+    ]
+    norm = norms[0]
+    if not all(map(math.isfinite, norms)) or norm == 0.0:
+        raise LearningFailed(f"expected finite gradients that are not zero, got norms {norms}")
+    optimizer.step()
+    stats.steps += 1
+    stats.grad_norm = norm

@@ -1,0 +1,54 @@
+"""Hidden states of the frozen base model as features of answers.
+
+Knows the backbone, no feedback and no head. Invariant: features depend on prompt and response only,
+never on an adapter, so they are comparable between rounds. Mean over the response's tokens of the
+states after a few layers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from amends.backbone import Backbone
+from worker.data.examples import Answer
+from worker.tokens import AnswerTokens, TokenBatch, by_length
+
+Beat = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Features:
+    """`depths` in (0, 1]: which layers, as shares of the model's depth."""
+
+    backbone: Backbone
+    tokens: AnswerTokens
+    depths: tuple[float, ...]
+    batch: int
+    beat: Beat
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        count = self.backbone.layers_count
+        return tuple(sorted({max(1, round(depth * count)) for depth in self.depths}))
+
+    @torch.no_grad()
+    def of(self, answers: Sequence[Answer]) -> Tensor:
+        """(A, layers * H), float32."""
+        items = [self.tokens.answer(answer) for answer in answers]
+        width = len(self.layers) * self.backbone.hidden_size
+        result = torch.zeros(len(items), width)
+        for group in by_length(items, self.batch):
+            self.beat()
+            batch = TokenBatch.of([items[i] for i in group], self.backbone.device)
+            _, kept = self.backbone.hidden(batch.token_ids, None, self.layers)
+            pooled = [self._mean(states, batch) for states in kept]
+            result[group] = torch.cat(pooled, dim=1).cpu()
+        return result
+
+    def _mean(self, states: Tensor, batch: TokenBatch) -> Tensor:
+        """States (B, T, H) at the response's own tokens -> their mean (B, H)."""
+        at = states[batch.rows, batch.before + 1].float()
+        sums = at.new_zeros(len(batch.mask), at.shape[1]).index_add_(0, batch.rows, at)
+        return sums / batch.mask.sum(dim=1, keepdim=True)

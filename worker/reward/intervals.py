@@ -1,0 +1,64 @@
+"""A share of outcomes and its 95 % interval, where outcomes of one customer are not independent.
+
+Knows no rewards and no policies. Invariant: low <= value <= high, all in [0, 1], deterministic.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_Z95 = 1.959964
+_RESAMPLES = 2000
+_FEW_CLUSTERS = 10  # below it a percentile bootstrap is too narrow to believe
+
+
+@dataclass(frozen=True)
+class Share:
+    """A mean of outcomes in [0, 1] with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    items: int
+    clusters: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.items}"
+
+
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """Wilson's score interval, 95 %; `successes` may count halves. (0, 1) for n = 0."""
+    if n <= 0:
+        return 0.0, 1.0
+    share, z2 = successes / n, _Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = _Z95 / (1 + z2 / n) * (share * (1 - share) / n + z2 / (4 * n * n)) ** 0.5
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def share_with_interval(
+    outcomes: Sequence[float], clusters: Sequence[str], seed: int = 0
+) -> Share | None:
+    """Mean of `outcomes` (each 0 to 1) with a percentile bootstrap over `clusters`; None for no
+    outcomes.
+
+    With fewer than 10 clusters, or when all outcomes are equal, resampling shows no spread at all:
+    Wilson's interval on the number of clusters is taken instead.
+    """
+    if len(outcomes) != len(clusters):
+        raise ValueError(f"{len(outcomes)} outcomes but {len(clusters)} clusters")
+    if not outcomes:
+        return None
+    values = np.asarray(outcomes, dtype=np.float64)
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(member, weights=values)
+    sizes = np.bincount(member)
+    mean = float(values.mean())
+    if len(sizes) < _FEW_CLUSTERS or float(values.std()) == 0.0:
+        low, high = wilson(mean * len(sizes), len(sizes))
+    else:
+        drawn = np.random.default_rng(seed).integers(len(sizes), size=(_RESAMPLES, len(sizes)))
+        means = sums[drawn].sum(1) / sizes[drawn].sum(1)
+        low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
+    return Share(mean, min(low, mean), max(high, mean), len(values), len(sizes))

@@ -1,0 +1,203 @@
+"""Explicit features of one answer: what it shares with the passages and the question, and what it
+should not do.
+
+Knows no model, no rater, no weights; words and numbers only, with English word lists. The behaviour
+measures of the gate are the same functions. Invariant: `overlap_features` is a pure function of its
+arguments with a fixed length and order (OVERLAP_FEATURES), each entry finite.
+"""
+
+import math
+import re
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass
+from functools import lru_cache
+
+from worker.data.redaction import personal_data
+from worker.reward.words import (
+    content_words,
+    is_yes_no_question,
+    numbers,
+    polarity,
+    sentences,
+    without_courtesies,
+    words,
+)
+
+# name -> meaning. Shares are in [0, 1]; "content words" are stems without stop words.
+OVERLAP_FEATURES: dict[str, str] = {
+    "precision": "share of the response's content words that a passage holds",
+    "recall_best": "share of the best sentence's content words that the response holds",
+    "f1_best": "F1 of content words with the passage sentence that fits the response best",
+    "f1_asked": "F1 of content words with the passage sentence that fits the question best",
+    "f1_first": "F1 of content words with the whole first passage",
+    "bigram_best": "share of the response's word pairs that a passage holds",
+    "echo": "share of the response's content words that only the question holds",
+    "invented_numbers": "share of its numbers that neither passages nor question hold",
+    "numbers_recall": "share of the best sentence's numbers that it holds; 1 where there are none",
+    "polarity": "yes/no questions: +1 agrees with the answering sentence, -1 contradicts; else 0",
+    "deflects": "1 if it claims to be unable or sends the visitor elsewhere without saying where",
+    "asks_back": "1 if it asks a question other than a courtesy",
+    "promises": "1 if it names money back, a gift or a guarantee that no passage holds",
+    "invented_contact": "1 if it names an e-mail, phone or web address that no passage holds",
+    "repetition": "share of its word triples that came before in the same response",
+    "log_length": "log(1 + words)",
+    "length_gap": "absolute log ratio of words in the response and in the best sentence",
+    "ended": "1 if it ended by itself (given)",
+    "empty": "1 if it has no word",
+}
+
+_DEFLECTION = re.compile(
+    "|".join(
+        (
+            r"\bi(?:'m| am| was) (?:\w+ ){0,2}?"
+            r"(?:not (?:equipped|able|sure|aware|allowed)|unable|afraid)",
+            r"\bi (?:can(?:not|'t| not)|do(?:n't| not)|am not able to) (?:\w+ )?"
+            r"(?:have (?:access|(?:\w+ ){0,2}information)|help|assist|know|provide|answer)",
+            r"\bas an? (?:ai|artificial|language model|virtual|digital|customer[ -]service)\b",
+            r"\b(?:check|contact|consult|visit|reach out to|refer to|call|ask|speak (?:to|with)) "
+            r"(?:\w+ )?(?:our|their|your|its|the) (?:\w+ ){0,2}"
+            r"(?:website|support|manager|representative|team|staff|agent|service)\b",
+            r"\b(?:no|not have (?:any|the|that)|n't have (?:any|the|that)) (?:\w+ )?information\b",
+        )
+    )
+)
+_PROMISE = re.compile(
+    r"\b(refund\w*|money back|reimburs\w*|compensat\w*|voucher\w*|coupon\w*|discount\w*|"
+    r"free of charge|for free|gift\w*|guarantee\w*|promis\w*|credit your)\b"
+)
+_WEB = re.compile(r"\b(?:https?://|www\.)\S+|\b[a-z0-9-]+\.(?:com|org|net|co\.uk|de|io|shop)\b")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a prompt holds, computed once per prompt."""
+
+    sentences: tuple[str, ...]
+    stems: frozenset[str]  # of all passages
+    first: frozenset[str]  # of the first passage
+    pairs: frozenset[tuple[str, str]]
+    numbers: frozenset[str]  # of passages and question
+    question: frozenset[str]
+    text: str  # all passages, lower case
+
+
+def overlap_features(
+    question: str, passages: Sequence[str], response: str, ended: bool
+) -> tuple[float, ...]:
+    """The entries of OVERLAP_FEATURES, in order, for one response. Passages best first; (19,)."""
+    known = _known(question, tuple(passages))
+    core = without_courtesies(response)
+    stems = content_words(core)
+    best = max(known.sentences, key=lambda s: _f1(stems, content_words(s)), default="")
+    asked = _answering_sentence(known, stems)
+    best_stems = content_words(best)
+    response_words = words(response)
+    pairs = set(zip(words(core), words(core)[1:], strict=False))
+    best_numbers = numbers(best)
+    return (
+        _share(stems & known.stems, stems),
+        _share(stems & best_stems, best_stems),
+        _f1(stems, best_stems),
+        _f1(stems, content_words(asked)),
+        _f1(stems, known.first),
+        _share(pairs & known.pairs, pairs),
+        _share((stems & known.question) - known.stems, stems),
+        invented_numbers(question, passages, response),
+        _share(numbers(response) & best_numbers, best_numbers) if best_numbers else 1.0,
+        _polarity_agreement(question, asked, core),
+        float(deflects(response)),
+        float(asks_back(response)),
+        float(promises(passages, response)),
+        float(invented_contact(passages, response)),
+        repetition(response),
+        math.log1p(len(response_words)),
+        abs(math.log((1 + len(words(core))) / (1 + len(words(best))))) if known.sentences else 0.0,
+        float(ended),
+        float(not response_words),
+    )
+
+
+def invented_numbers(question: str, passages: Sequence[str], response: str) -> float:
+    """Share of the response's numbers that neither the passages nor the question hold; 0 without
+    numbers.
+    """
+    found = numbers(response)
+    return _share(found - _known(question, tuple(passages)).numbers, found)
+
+
+def deflects(response: str) -> bool:
+    """Whether the response says it cannot help, or sends the visitor away in general terms."""
+    return _DEFLECTION.search(_plain(response)) is not None
+
+
+def asks_back(response: str) -> bool:
+    """Whether it asks the visitor something other than a courtesy like "Anything else?"."""
+    return "?" in without_courtesies(response)
+
+
+def promises(passages: Sequence[str], response: str) -> bool:
+    """Whether the response names a refund, discount, gift or guarantee that no passage mentions."""
+    known = _known("", tuple(passages)).text
+    return any(m.group(1)[:6] not in known for m in _PROMISE.finditer(_plain(response)))
+
+
+def invented_contact(passages: Sequence[str], response: str) -> bool:
+    """Whether the response names an e-mail, phone or web address that no passage holds."""
+    known = _known("", tuple(passages)).text
+    contacts = (*personal_data(response), *(m.group() for m in _WEB.finditer(_plain(response))))
+    return any(contact.lower().rstrip(".,;:!?)") not in known for contact in contacts)
+
+
+def repetition(response: str) -> float:
+    """Share of word triples that occurred before in the same response; 0 below four words."""
+    said = words(response)
+    triples = list(zip(said, said[1:], said[2:], strict=False))
+    return 1 - len(set(triples)) / len(triples) if len(triples) > 1 else 0.0
+
+
+@lru_cache(maxsize=4096)
+def _known(question: str, passages: tuple[str, ...]) -> _Known:
+    pieces = tuple(sentence for passage in passages for sentence in sentences(passage))
+    return _Known(
+        sentences=pieces,
+        stems=frozenset().union(*(content_words(passage) for passage in passages)),
+        first=content_words(passages[0]) if passages else frozenset(),
+        pairs=frozenset(
+            pair
+            for passage in passages
+            for pair in zip(words(passage), words(passage)[1:], strict=False)
+        ),
+        numbers=numbers(question).union(*(numbers(passage) for passage in passages)),
+        question=content_words(question),
+        text=_plain(" ".join(passages)),
+    )
+
+
+def _answering_sentence(known: _Known, response: frozenset[str]) -> str:
+    """The sentence that shares most with the question; the response decides only between equals."""
+    return max(
+        known.sentences,
+        key=lambda s: (
+            len(known.question & content_words(s)),
+            _f1(response, content_words(s)),
+        ),
+        default="",
+    )
+
+
+def _polarity_agreement(question: str, answering: str, response: str) -> float:
+    if not (answering and is_yes_no_question(question)):
+        return 0.0
+    return float(polarity(answering) * polarity(response))
+
+
+def _f1(a: frozenset[str], b: frozenset[str]) -> float:
+    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
+
+
+def _share(part: Sized, whole: Sized) -> float:
+    return len(part) / len(whole) if len(whole) else 0.0
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("\u2019", "'").lower().split())

@@ -1,0 +1,116 @@
+"""How good is a reward model on judgements it never saw?
+
+Knows tensors of hold-out features and who judged; fits nothing. Invariant: what could not be
+measured is None, never a guess.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worker.data.examples import Examples, PairExample
+from worker.reward.calibration import calibration_error
+from worker.reward.examples import AnswerTable, make_views
+from worker.reward.intervals import Share, share_with_interval
+from worker.reward.overlap import OVERLAP_FEATURES
+from worker.reward.reward_head import RewardHead
+from worker.reward.words import words
+
+_F1_BEST = list(OVERLAP_FEATURES).index("f1_best")
+_LENGTH_RATIO = 1.25  # pairs whose word counts differ by no more are length-matched
+
+
+@dataclass(frozen=True)
+class RewardReport:
+    """Hold-out figures; accuracies are shares of pairs ordered rightly, ties half, judged pairs
+    only.
+    """
+
+    accuracy: Share | None
+    corrections: Share | None
+    rankings: Share | None
+    mismatches: Share | None  # made, not judged: not part of `accuracy`
+    length_matched: Share | None
+    word_overlap: Share | None  # the baseline: F1 with the best passage sentence
+    longer_wins: Share | None  # the other baseline
+    previous: Share | None  # the previous reward model on the same pairs
+    thumb_accuracy: Share | None  # P(up) > 1/2 against the thumb
+    thumb_calibration_error: float | None  # None below 30 thumbs
+    rating_correlation: float | None  # Spearman with the mean score; None below 10 ratings
+
+
+def report_reward_head(
+    head: RewardHead,
+    holdout: Examples,
+    table: AnswerTable,
+    lm: Tensor,
+    overlap: Tensor,
+    previous: RewardHead | None = None,
+) -> RewardReport:
+    """Figures of `head` on `holdout`; features (A, L) and (A, O) of the rows of `table`."""
+    views = make_views(holdout, table)
+    scores = head.scores(lm, overlap).mean
+
+    def accuracy(values: Tensor, kept: Sequence[bool]) -> Share | None:
+        return _accuracy(
+            values, table, [p for p, keep in zip(holdout.pairs, kept, strict=True) if keep]
+        )
+
+    if previous is not None and previous.weights.shape[1] != head.weights.shape[1]:
+        previous = None  # it reads other features: not comparable
+    judged = [pair.kind != "mismatch" for pair in holdout.pairs]
+    lengths = overlap.new_tensor([float(len(words(answer.response))) for answer in table.answers])
+    probabilities = head.thumb_probability(lm, overlap)[views.thumb].tolist()
+    ups = [thumb.value > 0 for thumb in holdout.thumbs]
+    return RewardReport(
+        accuracy=accuracy(scores, judged),
+        corrections=accuracy(scores, [p.kind == "correction" for p in holdout.pairs]),
+        rankings=accuracy(scores, [p.kind == "ranking" for p in holdout.pairs]),
+        mismatches=accuracy(scores, [p.kind == "mismatch" for p in holdout.pairs]),
+        length_matched=accuracy(
+            scores, [p.kind != "mismatch" and _length_matched(p) for p in holdout.pairs]
+        ),
+        word_overlap=accuracy(overlap[:, _F1_BEST], judged),
+        longer_wins=accuracy(lengths, judged),
+        previous=accuracy(previous.scores(lm, overlap).mean, judged) if previous else None,
+        thumb_accuracy=share_with_interval(
+            [float((p > 0.5) == up) for p, up in zip(probabilities, ups, strict=True)],
+            [thumb.customer for thumb in holdout.thumbs],
+        ),
+        thumb_calibration_error=calibration_error(probabilities, ups),
+        rating_correlation=spearman(
+            views.rated_mean(scores).tolist(), [float(r.value) for r in holdout.ratings]
+        ),
+    )
+
+
+def _accuracy(values: Tensor, table: AnswerTable, pairs: Sequence[PairExample]) -> Share | None:
+    gaps = (
+        values[table.rows([p.chosen for p in pairs])]
+        - values[table.rows([p.rejected for p in pairs])]
+    )
+    outcomes = [0.5 if gap == 0 else float(gap > 0) for gap in gaps.tolist()]
+    return share_with_interval(outcomes, [pair.customer for pair in pairs])
+
+
+def _length_matched(pair: PairExample) -> bool:
+    sizes = sorted(len(words(answer.response)) for answer in (pair.chosen, pair.rejected))
+    return sizes[1] <= _LENGTH_RATIO * sizes[0]
+
+
+def spearman(a: Sequence[float], b: Sequence[float], least_items: int = 10) -> float | None:
+    """Rank correlation, ties by mean rank; None below `least_items` or for a constant side."""
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} values but {len(b)} values")
+    if len(a) < least_items or len(set(a)) < 2 or len(set(b)) < 2:
+        return None
+    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return ((ends - counts + ends - 1) / 2)[place].astype(np.float64)

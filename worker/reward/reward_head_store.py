@@ -1,0 +1,79 @@
+"""A reward head as a folder: weights.safetensors and manifest.json, written marker-last.
+
+The only module of the package that touches files; knows no aliases and no versions. Invariant: what
+was saved is loaded equal, or refused with what differs.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load, save
+
+from amends.errors import InvalidInput
+from worker.reward.overlap import OVERLAP_FEATURES
+from worker.reward.reward_head import RewardHead, RewardHeadSettings
+
+_SCHEMA_VERSION = 1
+_TENSORS = tuple(
+    field.name
+    for field in dataclasses.fields(RewardHead)
+    if field.name not in ("settings", "fitted_on")
+)
+
+
+def save_reward_head(head: RewardHead, folder: Path) -> None:
+    """Write `head` into `folder` (made if missing); the manifest last, each file synced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = save({name: getattr(head, name).contiguous() for name in _TENSORS})
+    manifest = {
+        "schema_version": _SCHEMA_VERSION,
+        "features": head.weights.shape[1],
+        "overlap_features": list(OVERLAP_FEATURES),
+        "settings": dataclasses.asdict(head.settings),
+        "fitted_on": dict(head.fitted_on),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    _write(folder / "weights.safetensors", weights)
+    _write(folder / "manifest.json", json.dumps(manifest, sort_keys=True, indent=1).encode())
+
+
+def load_reward_head(folder: Path) -> RewardHead:
+    """The head saved in `folder`. Raises InvalidInput where the files do not fit each other or this
+    program.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        weights = (folder / "weights.safetensors").read_bytes()
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"no reward head in {folder}: {error}") from error
+    expected = {"schema_version": _SCHEMA_VERSION, "overlap_features": list(OVERLAP_FEATURES)}
+    for key, value in expected.items():
+        if manifest.get(key) != value:
+            raise InvalidInput(
+                f"reward head {folder}: {key} expected {value}, "
+                f"got {manifest.get(key)}; fit it again"
+            )
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != manifest.get("weights_sha256"):
+        raise InvalidInput(f"reward head {folder}: weights are not what the manifest names")
+    tensors: dict[str, torch.Tensor] = load(weights)
+    if set(tensors) != set(_TENSORS):
+        raise InvalidInput(f"reward head {folder}: expected {_TENSORS}, got {sorted(tensors)}")
+    return RewardHead(
+        **tensors,
+        settings=RewardHeadSettings(**manifest["settings"]),
+        fitted_on=manifest["fitted_on"],
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

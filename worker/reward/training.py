@@ -1,0 +1,123 @@
+"""The reward model of a round, and the judge that PPO never sees.
+
+Two heads on the same frozen features, each fitted on the other's hold-out: the reward model on the
+train side, the judge, with other seeds, on the customers and questions of the hold-out side. Knows
+the backbone through Features, no store. Invariant: neither head is ever evaluated on a judgement it
+was fitted on.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from amends.errors import InvalidInput, NotEnoughData
+from worker.data.dataset import Dataset
+from worker.data.examples import Answer, Examples
+from worker.learning_settings import LearningSettings
+from worker.reward.examples import AnswerTable, make_views, overlap_matrix
+from worker.reward.features import Features
+from worker.reward.report import RewardReport, report_reward_head
+from worker.reward.reward_head import RewardHead, RewardHeadSettings, Scores, fit_reward_head
+from worker.reward.reward_head_store import load_reward_head, save_reward_head
+
+JUDGE_SEED = 1000
+JUDGE_MIN_PAIRS = 10  # it is measured on the train side before it is believed
+
+
+@dataclass(frozen=True)
+class ScoringModel:
+    """A head with what it needs to read answers."""
+
+    head: RewardHead
+    features: Features
+
+    def scores(self, answers: Sequence[Answer]) -> Scores:
+        """Of each answer, (A,)."""
+        return self.head.scores(self.features.of(answers), overlap_matrix(answers))
+
+    def __call__(self, answers: Sequence[Answer]) -> Tensor:
+        """What PPO maximises, (A,) float32."""
+        return self.scores(answers).score.float()
+
+
+@dataclass(frozen=True)
+class RewardModels:
+    reward: ScoringModel | None  # None: the round does without PPO
+    judge: ScoringModel | None  # None: the hold-out side has too few pairs
+    report: RewardReport | None  # of the reward model on the hold-out side
+    judge_report: RewardReport | None  # of the judge on the train side
+
+
+def train_reward_models(
+    dataset: Dataset,
+    reference_samples: Sequence[Answer],
+    features: Features,
+    settings: LearningSettings,
+    folder: Path,
+    previous: RewardHead | None,
+    with_reward: bool,
+) -> RewardModels:
+    """Fit both heads (or take them from `folder`, where an earlier attempt left them).
+
+    Raises NotEnoughData when a reward model is wanted and the train side has too few judged pairs.
+    """
+    table = AnswerTable.of([*dataset.train.answers(), *dataset.holdout.answers()])
+    lm, overlap = features.of(table.answers), table.overlap()
+    centre = (features.of(reference_samples), overlap_matrix(reference_samples))
+    wanted = RewardHeadSettings(
+        min_pairs=settings.min_pairs, members=settings.reward_members, seed=settings.seed
+    )
+    reward = report = judge = judge_report = None
+    if with_reward:
+        head = _fitted(folder / "reward", lm, overlap, dataset.train, table, wanted, centre)
+        reward = ScoringModel(head, features)
+        report = report_reward_head(head, dataset.holdout, table, lm, overlap, previous)
+    other = replace(wanted, min_pairs=JUDGE_MIN_PAIRS, seed=settings.seed + JUDGE_SEED)
+    with suppress(NotEnoughData):  # then the gate refuses: it has nothing to judge by
+        head = _fitted(folder / "judge", lm, overlap, dataset.holdout, table, other, centre)
+        judge = ScoringModel(head, features)
+        judge_report = report_reward_head(head, dataset.train, table, lm, overlap)
+    return RewardModels(reward, judge, report, judge_report)
+
+
+def report_numbers(models: RewardModels) -> dict[str, float]:
+    """Both reports' measured figures by name, intervals included."""
+    numbers: dict[str, float] = {}
+    for prefix, report in (("reward", models.report), ("judge", models.judge_report)):
+        for name, value in () if report is None else vars(report).items():
+            if isinstance(value, float):
+                numbers[f"{prefix}/{name}"] = value
+            elif value is not None:
+                numbers[f"{prefix}/{name}"] = value.value
+                numbers[f"{prefix}/{name}_low"] = value.low
+                numbers[f"{prefix}/{name}_high"] = value.high
+    return numbers
+
+
+def _fitted(
+    folder: Path,
+    lm: Tensor,
+    overlap: Tensor,
+    side: Examples,
+    table: AnswerTable,
+    settings: RewardHeadSettings,
+    centre: tuple[Tensor, Tensor],
+) -> RewardHead:
+    if (folder / "manifest.json").is_file():
+        try:
+            return load_reward_head(folder)
+        except InvalidInput:
+            pass  # left by another version of this program, or torn: fit it again
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the matrices are small: a second thread only waits for the first
+    try:
+        fitted = fit_reward_head(lm, overlap, make_views(side, table), settings)
+    finally:
+        torch.set_num_threads(threads)
+    head = fitted.centred_on(*centre)
+    save_reward_head(head, folder)
+    return head

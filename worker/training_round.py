@@ -1,0 +1,195 @@
+"""One round in reading order: dataset -> supervised steps -> reward model -> PPO -> gate.
+
+Knows no store, no queue, no process: everything comes in as values, everything goes out as one.
+Invariant: each stage leaves what a resumed round needs in `folder`, so a killed round repeats at
+most the work since its last checkpoint.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amends.backbone import Backbone
+from amends.engine.engine import Engine
+from amends.engine.scheduler import Limits
+from amends.engine.sequence import Sampling
+from amends.errors import NotEnoughData
+from amends.lora import Lora, LoraShape
+from amends.runs import Optimizer
+from worker.checkpoints import Checkpoints
+from worker.data.dataset import Dataset
+from worker.data.examples import Answer, PromptExample
+from worker.judge.examination import Examined, Examiner
+from worker.judge.gate import GateVerdict, judge_candidate
+from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
+from worker.learning_settings import LearningSettings
+from worker.ppo.rollout import sample_episodes
+from worker.ppo.training import PpoParts, train_ppo
+from worker.reporting import Reporter, stage
+from worker.reward.features import Features
+from worker.reward.reward_head import RewardHead
+from worker.reward.training import (
+    RewardModels,
+    ScoringModel,
+    report_numbers,
+    train_reward_models,
+)
+from worker.sft import train_sft
+from worker.tokens import AnswerTokens
+
+MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round works with. `champion` None is the base model."""
+
+    backbone: Backbone
+    lora_shape: LoraShape
+    tokens: AnswerTokens
+    dataset: Dataset
+    must_pass: Sequence[PromptExample]
+    champion: Lora | None
+    previous_reward: RewardHead | None
+    optimizer: Optimizer
+    settings: LearningSettings
+    thresholds: GateThresholds
+    folder: Path
+    report: Reporter
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    candidate: Lora
+    reward: RewardHead | None
+    verdict: GateVerdict
+    examined: Examined
+    metrics: dict[str, float]
+
+
+def run_round(task: Round) -> RoundResult:
+    """Train a candidate and judge it. Raises NotEnoughData, LearningFailed, and what `beat`
+    raises."""
+    with_ppo = _choose(task)
+    policy = Lora.fresh(task.lora_shape, task.settings.seed)
+    if task.champion is not None:
+        policy = task.champion.clone()
+    policy = _supervised(task, policy)
+    models = _reward_models(task, with_ppo)
+    metrics = report_numbers(models)
+    if models.reward is not None:
+        policy = _reinforced(task, policy, models.reward)
+    with stage(task.report, "gate"):
+        examined = _examine(task, policy, models)
+        optional = task.thresholds.optional | (frozenset() if with_ppo else WITHOUT_REWARD_MODEL)
+        thresholds = task.thresholds.model_copy(update={"optional": optional})
+        verdict = judge_candidate(examined.measurements, thresholds)
+    metrics |= _gate_numbers(examined)
+    task.report.metrics("gate", 1, metrics)
+    reward = None if models.reward is None else models.reward.head
+    return RoundResult(policy, reward, verdict, examined, metrics)
+
+
+def _choose(task: Round) -> bool:
+    """Whether PPO runs after the supervised steps. Raises NotEnoughData when nothing can run."""
+    train, settings = task.dataset.train, task.settings
+    enough_pairs = train.trusted_pairs >= settings.min_pairs
+    if task.optimizer == "ppo" and not enough_pairs:
+        raise NotEnoughData(
+            f"PPO needs a reward model, and that {settings.min_pairs} judged pairs to train on; "
+            f"got {train.trusted_pairs}. Collect more corrections, or run with --optimizer sft."
+        )
+    if not enough_pairs and len(train.corrections) < MIN_CORRECTIONS:
+        raise NotEnoughData(
+            f"a round needs at least {MIN_CORRECTIONS} corrections to imitate, or "
+            f"{settings.min_pairs} judged pairs for a reward model; got {len(train.corrections)} "
+            f"corrections and {train.trusted_pairs} pairs. Correct more answers in the console."
+        )
+    if not enough_pairs:
+        task.report.log(f"{train.trusted_pairs} judged pairs: supervised steps only this round")
+    return enough_pairs and task.optimizer != "sft"
+
+
+def _supervised(task: Round, policy: Lora) -> Lora:
+    corrections = task.dataset.train.corrections
+    if task.optimizer == "ppo" or len(corrections) < MIN_CORRECTIONS:
+        return policy
+    with stage(task.report, "sft"):
+        items = [task.tokens.answer(correction.answer) for correction in corrections]
+        checkpoints = Checkpoints(task.folder / "sft")
+        return train_sft(task.backbone, policy, items, task.settings, checkpoints, task.report)
+
+
+def _reward_models(task: Round, with_reward: bool) -> RewardModels:
+    settings, report = task.settings, task.report
+    features = Features(
+        task.backbone, task.tokens, settings.reward_layers, settings.micro_batch, report.beat
+    )
+    with stage(report, "reward"):
+        samples = _champion_samples(task)
+        models = train_reward_models(
+            task.dataset,
+            samples,
+            features,
+            settings,
+            task.folder,
+            task.previous_reward,
+            with_reward,
+        )
+        report.metrics("reward", 1, report_numbers(models))
+    return models
+
+
+def _champion_samples(task: Round) -> tuple[Answer, ...]:
+    """What the champion writes at the rollout temperature: the scale's zero and unit."""
+    settings = task.settings
+    limits = Limits(settings.episodes, 64, max_positions=task.backbone.max_positions)
+    ends = task.tokens.renderer.eos_token_ids
+    engine = Engine(task.backbone, task.lora_shape, ends, limits)
+    version = 0
+    if task.champion is not None:
+        version = 1
+        engine.write(version, task.champion)
+    chosen = task.dataset.train.prompts[: 2 * settings.episodes]
+    prompts = [(p, task.tokens.prompt(p.context)) for p in chosen]
+    sampling = Sampling(settings.rollout_tokens, settings.temperature)
+    task.report.beat()
+    return sample_episodes(
+        engine, version, prompts, task.tokens.renderer, sampling, 9_000_000 + settings.seed
+    ).answers
+
+
+def _reinforced(task: Round, policy: Lora, scorer: ScoringModel) -> Lora:
+    with stage(task.report, "ppo"):
+        parts = PpoParts(
+            backbone=task.backbone,
+            tokens=task.tokens,
+            reference=policy.clone(),
+            scorer=scorer,
+            prompts=task.dataset.train.prompts,
+            settings=task.settings,
+            checkpoints=Checkpoints(task.folder / "ppo"),
+            report=task.report,
+        )
+        state = train_ppo(parts, policy)
+        if state.capped:
+            task.report.log(f"KL {state.last_kl:.1f} nats passed the cap: PPO ended early")
+        return state.policy.lora.clone()
+
+
+def _examine(task: Round, policy: Lora, models: RewardModels) -> Examined:
+    examiner = Examiner(task.backbone, task.tokens, task.settings, task.report.beat)
+    return examiner.examine(task.dataset, task.must_pass, task.champion, policy, models)
+
+
+def _gate_numbers(examined: Examined) -> dict[str, float]:
+    found = examined.measurements
+    numbers = {"gate/kl": found.kl or 0.0}
+    for name, share in (("champion", found.wins_over_champion), ("base", found.wins_over_base)):
+        if share is not None:
+            numbers[f"gate/wins_over_{name}"] = share.value
+            numbers[f"gate/wins_over_{name}_low"] = share.low
+    for name, behaviour in (("champion", found.champion), ("candidate", found.candidate)):
+        if behaviour is not None:
+            numbers |= {f"gate/{name}/{k}": float(v) for k, v in vars(behaviour).items()}
+    return numbers
