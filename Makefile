@@ -34,7 +34,7 @@ widget:
 	npm --prefix widget ci --no-audit --no-fund && npm --prefix widget run build
 
 bench: .venv/ready
-	@for file in benchmarks/[a-z]*.py; do printf '%-40s %s\n' "$$file" "$$(sed -n '1s/^"""//p' "$$file")"; done
+	@for file in $(wildcard benchmarks/[a-z]*.py); do printf '%-40s %s\n' "$$file" "$$(sed -n '1s/^"""//p' "$$file")"; done
 
 clean:
 	rm -rf .venv widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

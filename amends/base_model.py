@@ -45,9 +45,10 @@ def ensure_base_model(settings: Settings, progress: Progress | None = None) -> P
     report = progress or (lambda stage, done, total: None)
     if settings.base_model is not None:
         return _named_model(settings.base_model)
-    target = settings.cache / "SmolLM2-135M-Instruct"
-    if (target / "config.json").is_file():
-        return target
+    found = find_base_model(settings)
+    if found is not None:
+        return found
+    target = _default_folder(settings)
     settings.cache.mkdir(parents=True, exist_ok=True)
     work = settings.cache / f"fetching-{os.getpid()}"
     try:
@@ -61,6 +62,20 @@ def ensure_base_model(settings: Settings, progress: Progress | None = None) -> P
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return target
+
+
+def find_base_model(settings: Settings) -> Path | None:
+    """The base model's folder when it needs no fetching, else None."""
+    name = settings.base_model
+    folder = _default_folder(settings) if name is None else Path(name).expanduser()
+    if (folder / "config.json").is_file():
+        return folder
+    if name is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    config = try_to_load_from_cache(name, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def base_hash(folder: Path) -> str:
@@ -124,6 +139,10 @@ def load_causal_lm(folder: Path, dtype: "torch.dtype") -> Any:
     )
     model.requires_grad_(False)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def _default_folder(settings: Settings) -> Path:
+    return settings.cache / "SmolLM2-135M-Instruct"
 
 
 def _named_model(name: str) -> Path:

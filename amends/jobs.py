@@ -38,22 +38,25 @@ TRANSPORT_OPTIONS: dict[str, object] = {
 }
 
 
-def worker_command(queue: str) -> list[str]:
-    """The command line of the one worker process that serves `queue`; it reads AMENDS_* variables.
+def worker_commands() -> dict[str, tuple[str, ...]]:
+    """name -> command line of the worker's three processes; they read AMENDS_* variables.
 
-    Stop it with SIGTERM and wait: a training run is checkpointed and requeued. Leave REMAP_SIGTERM
-    unset: with SIGQUIT Celery sleeps through its whole soft time-out before it tells any task.
+    Restart each whenever it ends. Stop them with SIGTERM and give train 45 s: it checkpoints and
+    requeues its run. Leave REMAP_SIGTERM unset: with SIGQUIT Celery sleeps through its whole soft
+    time-out before it tells any task. Beat is a process of its own because one inside a worker
+    that loses the store dies unseen, and with it the reconciler.
     """
-    options = {
-        # One run at a time, and a fresh process for each: nothing a run leaves behind reaches the
-        # next.
-        TRAIN_QUEUE: ["--concurrency=1", "--max-tasks-per-child=1"],
-        DEFAULT_QUEUE: ["--concurrency=2", "--beat"],
-    }[queue]
-    command = [sys.executable, "-m", "celery", "-A", "worker.celery_app", "worker"]
-    command += [f"--queues={queue}", f"--hostname={queue}@%h", "--pool=prefork"]
+    celery = (sys.executable, "-m", "celery", "-A", "worker.celery_app")
     # Workers need not know of each other: without it they start sooner and subscribe to less.
-    return [*command, "--without-mingle", "--without-gossip", *options]
+    worker = (*celery, "worker", "--pool=prefork", "--without-mingle", "--without-gossip")
+    # One run at a time, and a fresh process for each: nothing a run leaves behind reaches the next.
+    one_run = ("--concurrency=1", "--max-tasks-per-child=1")
+    two_tasks = ("--concurrency=2",)
+    return {
+        "train": (*worker, f"--queues={TRAIN_QUEUE}", "--hostname=train@%h", *one_run),
+        "default": (*worker, f"--queues={DEFAULT_QUEUE}", "--hostname=default@%h", *two_tasks),
+        "beat": (*celery, "beat", "--pidfile="),
+    }
 
 
 def queue_app(url: str) -> Celery:

@@ -25,6 +25,21 @@ class MessageTooLong(InvalidInput):
     """The visitor's message alone leaves no room for a response."""
 
 
+def prompt_messages(
+    shop_name: str,
+    passages: Sequence[Passage],
+    history: Sequence[tuple[str, str]],
+    message: str,
+) -> list[dict[str, str]]:
+    """The prompt as chat messages, {"role", "content"}: system and passages, turns, message."""
+    facts = "".join(f"\n\n{passage.title}\n{passage.text}" for passage in passages)
+    spoken = [("system", SYSTEM.format(shop=shop_name) + facts)]
+    for said, answered in history:
+        spoken += [("user", said), ("assistant", answered)]
+    spoken.append(("user", message))
+    return [{"role": role, "content": text} for role, text in spoken]
+
+
 @dataclass(frozen=True)
 class Prompt:
     """`token_ids` as the engine takes them; `dropped_turns` earlier turns found no room."""
@@ -81,12 +96,9 @@ class PromptRenderer:
         history: Sequence[tuple[str, str]],
         message: str,
     ) -> tuple[int, ...]:
-        facts = "".join(f"\n\n{p.title}\n{p.text}" for p in passages)
-        spoken = [("system", SYSTEM.format(shop=shop_name) + facts)]
-        for said, answered in history:
-            spoken += [("user", said), ("assistant", answered)]
-        spoken.append(("user", message))
-        messages = [{"role": role, "content": self._plain(text)} for role, text in spoken]
+        messages = prompt_messages(shop_name, passages, history, message)
+        for spoken in messages:
+            spoken["content"] = self._plain(spoken["content"])
         text = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )

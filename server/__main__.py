@@ -10,8 +10,8 @@ import socket
 import sys
 
 import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
+from starlette.types import ASGIApp
 
 from amends.embedded_store import open_store
 from amends.errors import AmendsError
@@ -33,7 +33,7 @@ LOGGING = {
 }
 
 
-def config_of(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+def config_of(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     """How uvicorn serves the application."""
     return uvicorn.Config(
         app,
@@ -53,6 +53,7 @@ def listening_socket(config: uvicorn.Config, unacknowledged_s: int) -> socket.so
     listener = config.bind_socket()
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it from the listener
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unacknowledged_s * 1000)
+    listener.listen(config.backlog)  # who comes before the start is complete waits
     return listener
 
 

@@ -68,15 +68,15 @@ def create_app(
     load: Loader = load_model,
     on_fatal: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """The application. `on_fatal` is called when it can never answer (again): its process should
-    end.
+    """The application. `on_fatal` is called when it can never answer (again): end its process then.
+
+    Raises StoreUnavailable, InvalidInput (the documents), SettingsError.
     """
+    redis = connect(redis_url)
+    state = build_state(shared, settings, redis, redis_url)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        redis = connect(redis_url)
-        state = await to_thread.run_sync(build_state, shared, settings, redis, redis_url)
-        app.state.amends = console.state.amends = state
         serving = asyncio.create_task(_serve(state, load), name="policy")
         serving.add_done_callback(lambda task: _ended(state, task, on_fatal))
         try:
@@ -92,6 +92,7 @@ def create_app(
 
     app = FastAPI(title="Amends", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     console = console_app()
+    app.state.amends = console.state.amends = state
     errors.install(app)
     for module in (chat, conversations, feedback, runs, adapters, health):
         app.include_router(module.router)

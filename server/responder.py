@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol, cast
 
@@ -36,6 +36,7 @@ from amends.record import now_s
 from server.languages import Languages, nothing_found, only_this_language
 
 MARK_EVERY_S: Final = 2.0
+HISTORY_TURNS: Final = 20  # rendering tries with one turn less until all fits: bound the tries
 _TURN_IDS: Final = uuid.UUID("6e1c1b5e-8f0d-4bb1-9f3a-0a54c3b0c0de")
 
 
@@ -156,8 +157,10 @@ class Responder:
             return draft("no_passage", fixed=nothing_found(shop.language, shop.name))
         # Rules' texts stay out: a small model that has read "I could not find that" says it again.
         written = [turn for turn in conversation.turns if turn.origin == "policy" and turn.response]
-        history = [(turn.message, turn.response) for turn in written]
+        history = [(turn.message, turn.response) for turn in written[-HISTORY_TURNS:]]
         prompt = self._renderer.render(shop.name, passages, history, text)
+        dropped = prompt.dropped_turns + len(written) - len(history)
+        prompt = replace(prompt, dropped_turns=dropped)
         return draft("policy", passages=passages, prompt=prompt)
 
     def _retrieve(self, conversation: Conversation, text: str) -> tuple[Passage, ...]:

@@ -30,10 +30,13 @@ class ServerSettings(BaseSettings):
     )
     session_ttl_s: int = Field(86_400, ge=60, description="how long a visitor's token is valid")
     staff_ttl_s: int = Field(43_200, ge=60, description="how long a login to the console lasts")
-    visitor_messages_per_minute: int = Field(30, ge=1)
+    visitor_messages_per_minute: int = Field(
+        30, ge=1, description="as many conversations may be opened"
+    )
     address_messages_per_minute: int = Field(
         600, ge=1, description="all visitors of one network address together"
     )
+    visitor_judgements_per_minute: int = Field(60, ge=1, description="thumbs and ratings")
     address_sessions_per_minute: int = Field(600, ge=1)
     logins_per_minute: int = Field(10, ge=1, description="attempts per network address")
     temperature: float = Field(0.3, ge=0, le=2, description="0 always takes the likeliest token")

@@ -132,6 +132,6 @@ async def activate(api: Api, version: int, check: Callable[[], None], limit_s: f
 async def _kl_of(api: Api, version: int, otherwise: float | None) -> float | None:
     manifests = (await api.adapters())["versions"]
     for row in manifests:
-        if row["version"] == version and "kl" in row["metrics"]:
-            return float(row["metrics"]["kl"])
+        if row["version"] == version and "gate/kl" in row["metrics"]:
+            return float(row["metrics"]["gate/kl"])
     return otherwise

@@ -23,9 +23,7 @@ from pathlib import Path
 import httpx
 
 STOP_S = 90.0  # from SIGTERM to SIGKILL: the programs stop one after the other
-_KEPT_SETTINGS = frozenset(
-    f"AMENDS_{name}" for name in ("BASE_MODEL", "CACHE", "DTYPE", "THREADS", "CONTEXT_TOKENS")
-)
+_KEPT_SETTINGS = frozenset(f"AMENDS_{name}" for name in ("BASE_MODEL", "CACHE", "DTYPE", "THREADS"))
 
 
 class StackBroke(Exception):
@@ -67,11 +65,15 @@ def running_stack(
     home.mkdir(parents=True, exist_ok=True)
     port, token = _free_port(), secrets.token_hex(16)
     log = home / "up.log"
-    own = {name: value for name, value in os.environ.items() if _passes_on(name)}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "amends", "up", "--port", str(port)],
-            env={**own, **environment, "AMENDS_HOME": str(home), "AMENDS_STAFF_TOKEN": token},
+            env={
+                **what_passes_on(os.environ),
+                **environment,
+                "AMENDS_HOME": str(home),
+                "AMENDS_STAFF_TOKEN": token,
+            },
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -86,6 +88,17 @@ def running_stack(
         _reap(process)
 
 
+def what_passes_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """The caller's environment without what points at an install of theirs."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("AMENDS_")
+        or name in _KEPT_SETTINGS
+        or name.startswith("AMENDS_LEARN_")  # hyperparameters of the round
+    }
+
+
 def last_lines(log: Path, count: int = 15) -> str:
     """The end of a log file, '' when there is none."""
     if not log.is_file():
@@ -93,10 +106,6 @@ def last_lines(log: Path, count: int = 15) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 8192))
         return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
-
-
-def _passes_on(name: str) -> bool:
-    return not name.startswith("AMENDS_") or name in _KEPT_SETTINGS
 
 
 def _wait_until_ready(stack: Stack, waiting: Callable[[float, str], None], ready_s: float) -> None:

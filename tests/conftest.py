@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from amends.embedded_store import StoreClient, connect, open_store
-from amends.jobs import DEFAULT_QUEUE, TRAIN_QUEUE, worker_command
+from amends.jobs import worker_commands
 from amends.settings import Settings
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -79,20 +79,20 @@ def redis(store_url: str) -> Iterator[StoreClient]:
 
 @pytest.fixture
 def celery_workers(store_url: str, redis: StoreClient, tmp_path: Path) -> Iterator[StartWorkers]:
-    """Starts a worker of the train queue, and one of the default queue with beat, with `env` added.
+    """Starts the workers of the train and the default queue, and beat, with `env` added.
 
     The environment has AMENDS_REDIS_URL and AMENDS_HOME (tmp_path) unless `env` says otherwise.
-    Output goes to tmp_path/{train,default}.out. Both are stopped after the test.
+    Output goes to tmp_path/{train,default,beat}.out. All are stopped after the test.
     """
     started: list[subprocess.Popen[bytes]] = []
 
     def start(env: Mapping[str, str]) -> list[subprocess.Popen[bytes]]:
         base = {"AMENDS_REDIS_URL": store_url, "AMENDS_HOME": str(tmp_path)}
-        for queue in (TRAIN_QUEUE, DEFAULT_QUEUE):
-            with open(tmp_path / f"{queue}.out", "ab") as out:
+        for name, command in worker_commands().items():
+            with open(tmp_path / f"{name}.out", "ab") as out:
                 started.append(
                     subprocess.Popen(
-                        [*worker_command(queue), "--loglevel=INFO"],
+                        [*command, "--loglevel=INFO"],
                         env={**os.environ, **base, **env},
                         stdout=out,
                         stderr=out,
@@ -100,7 +100,7 @@ def celery_workers(store_url: str, redis: StoreClient, tmp_path: Path) -> Iterat
                         start_new_session=True,
                     )
                 )
-        return started[-2:]
+        return started[-3:]
 
     yield start
     for process in started:

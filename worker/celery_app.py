@@ -8,6 +8,8 @@ docs/decisions says which.
 
 from celery import Celery
 from celery.signals import worker_init, worker_shutting_down
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
 
 from amends.errors import SettingsError
 from amends.jobs import MAYBE_START, RECONCILE, TRANSPORT_OPTIONS, queue_app
@@ -45,7 +47,13 @@ def make_app(settings: Settings, worker_settings: WorkerSettings) -> Celery:
         beat_scheduler="redbeat.RedBeatScheduler",
         beat_max_loop_interval=10,
         redbeat_redis_url=settings.redis_url,
-        redbeat_redis_options={"socket_timeout": 30, "socket_connect_timeout": 5},
+        # Beat ends at the first command that fails, and redbeat's own retry does not reach its
+        # lock.
+        redbeat_redis_options={
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "retry": Retry(ExponentialBackoff(cap=5, base=0.5), retries=100),
+        },
         redbeat_key_prefix="amends:redbeat:",
         redbeat_lock_timeout=60,
         beat_schedule={

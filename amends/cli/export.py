@@ -144,13 +144,12 @@ def rows_of(
 
 def prompt_of(shop: str, conversation: Conversation, turn: Turn) -> Messages:
     """What the policy saw: system prompt with passages, earlier turns, the message."""
-    from amends.prompt import SYSTEM
+    from amends.prompt import prompt_messages
 
-    facts = "".join(f"\n\n{passage.title}\n{passage.text}" for passage in turn.passages)
-    system = {"role": "system", "content": SYSTEM.format(shop=shop) + facts}
     earlier = conversation.turns[: conversation.turns.index(turn)]
-    kept = earlier[turn.dropped_turns :]
-    return [system, *spoken(kept), {"role": "user", "content": turn.message}]
+    written = [said for said in earlier if said.origin == "policy"]
+    history = [(said.message, said.response) for said in written[turn.dropped_turns :]]
+    return prompt_messages(shop, turn.passages, history, turn.message)
 
 
 def spoken(turns: Sequence[Turn]) -> Messages:

@@ -58,18 +58,9 @@ def fetched_base_model(settings: Settings) -> Path:
 
 def base_model_at_hand(settings: Settings) -> Path | None:
     """The base model's folder when it needs no fetching."""
-    if settings.base_model is None:
-        folder = settings.cache / "SmolLM2-135M-Instruct"
-    else:
-        folder = Path(settings.base_model).expanduser()
-    if (folder / "config.json").is_file():
-        return folder
-    if settings.base_model is None:
-        return None
-    from huggingface_hub import try_to_load_from_cache
+    from amends.base_model import find_base_model
 
-    config = try_to_load_from_cache(settings.base_model, "config.json")
-    return Path(config).parent if isinstance(config, str) else None
+    return find_base_model(settings)
 
 
 def adapter_store(settings: Settings) -> "AdapterStore":

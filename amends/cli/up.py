@@ -23,6 +23,7 @@ from rich.table import Table
 from amends.cli.install import fetched_base_model, opened_store, read_settings
 from amends.cli.output import console, note
 from amends.errors import AmendsError, NotFound, StoreUnavailable
+from amends.jobs import worker_commands
 from amends.settings import Settings
 from amends.supervisor import Program, Supervisor
 
@@ -94,15 +95,11 @@ def run_programs(settings: Settings, host: str, port: int, only: Part | None) ->
 
 def programs(only: Part | None) -> tuple[Program, ...]:
     """What makes an install, or one part of it, in the order in which it is stopped."""
-    beat = ("-B", "-S", "redbeat.RedBeatScheduler")
-    app = ("-m", "celery", "-A", "worker.celery_app", "worker")
-    celery = (sys.executable, *app, "-P", "prefork", "-l", "INFO")
-    train = ("-Q", "train", "-n", "train@%h", "-c", "1", "--max-tasks-per-child", "1")
-    default = ("-Q", "default", "-n", "default@%h", "-c", "2", *beat)
     server = (Program("server", (sys.executable, "-m", "server")),)
-    workers = (
-        Program("train", (*celery, *train), stop_s=45.0),
-        Program("default", (*celery, *default)),
+    # The train worker checkpoints and requeues its run before it ends.
+    workers = tuple(
+        Program(name, command, stop_s=45.0 if name == "train" else 15.0)
+        for name, command in worker_commands().items()
     )
     return {"server": server, "workers": workers, None: server + workers}[only]
 
@@ -120,7 +117,6 @@ def environment_of(settings: Settings, url: str, host: str, port: int) -> dict[s
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
-        "REMAP_SIGTERM": "SIGQUIT",  # a stopping worker does not wait hours for its training run
     }
     if settings.knowledge is not None:
         resolved["AMENDS_KNOWLEDGE"] = str(settings.knowledge)

@@ -5,6 +5,9 @@ Knows no queue, no version numbers, no threads. Invariant: a row's cache holds e
 positions that its sequence has read.
 """
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,10 +25,10 @@ class ModelRunner:
     def __init__(self, backbone: Backbone, lora_shape: LoraShape, rows: int, slots: int) -> None:
         self._backbone = backbone
         size = (rows, backbone.kv_heads, backbone.max_positions, backbone.head_dim)
-        options = {"dtype": backbone.dtype, "device": backbone.device}
-        # Not zeroed: memory is touched row by row as visitors come.
-        self._keys = [torch.empty(size, **options) for _ in backbone.layers]
-        self._values = [torch.empty(size, **options) for _ in backbone.layers]
+        # Zeroed: a masked position still counts 0 times its value, and 0 times a NaN that lay in
+        # fresh memory would be NaN.
+        self._keys = [_zeros(size, backbone) for _ in backbone.layers]
+        self._values = [_zeros(size, backbone) for _ in backbone.layers]
         self._slots = slots
         empty = Lora.fresh(lora_shape, seed=0).pack(backbone.dtype, backbone.device)
         self._a = tuple(
@@ -149,3 +152,11 @@ class ModelRunner:
     def _slice(self, stacked: Tensor, slot: int) -> Tensor:
         rank = len(stacked) // self._slots
         return stacked[slot * rank : (slot + 1) * rank]
+
+
+def _zeros(size: tuple[int, ...], backbone: Backbone) -> Tensor:
+    """Zeros; on a CPU the system's own zero pages, which cost memory only when they are written."""
+    if backbone.device.type != "cpu":
+        return torch.zeros(size, dtype=backbone.dtype, device=backbone.device)
+    zeros = np.zeros(math.prod(size) * backbone.dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(zeros).view(backbone.dtype).view(size)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
@@ -63,7 +63,7 @@ class EngineService:
         """Requests that wait for a row."""
         return self._engine.waiting
 
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Chunks as they are written; closing the iterator cancels. Raises EngineBusy,
         InvalidInput."""
         loop = asyncio.get_running_loop()

@@ -118,6 +118,7 @@ class Connection:
     async def _join(self, hello: Hello, listener: Listener) -> Channel:
         store = self._state.conversations
         if hello.conversation_id is None:
+            await self._limit("conversations")
             conversation = await to_thread.run_sync(store.open, self._visitor_id)
             channel = self._state.channels.of(conversation.conversation_id)
             start, missed = channel.seq, False
@@ -171,16 +172,9 @@ class Connection:
         if channel.reply is not None and channel.reply.message_id == message.message_id:
             channel.repeat_accepted()
             return
-        settings = self._state.settings
-        address = address_of(self._websocket)
         try:
             responder = self._state.require_policy().responder
-            check = partial(
-                self._state.limits.check,
-                ("messages", self._visitor_id, settings.visitor_messages_per_minute),
-                ("messages", address, settings.address_messages_per_minute),
-            )
-            await to_thread.run_sync(check)
+            await self._limit("messages")
         except AmendsError as error:
             channel.publish(as_frame(error, message.message_id))
             return
@@ -190,6 +184,16 @@ class Connection:
             return
         run = partial(reply_to, message, responder, channel)
         channel.start(message.message_id, new_id(), run)
+
+    async def _limit(self, what: str) -> None:
+        """Counts one of them. Raises TooManyRequests."""
+        settings = self._state.settings
+        check = partial(
+            self._state.limits.check,
+            (what, self._visitor_id, settings.visitor_messages_per_minute),
+            (what, address_of(self._websocket), settings.address_messages_per_minute),
+        )
+        await to_thread.run_sync(check)
 
     def _cancel(self, cancel: Cancel, channel: Channel) -> None:
         if channel.reply is not None and channel.reply.response_id == cancel.response_id:

@@ -60,6 +60,7 @@ def put_thumb(
     idempotency_key: IdempotencyKey = None,
 ) -> Recorded:
     """The visitor's thumb on a turn of their own; a later one replaces it."""
+    _limit(state, visitor_id)
     turn = _own_turn(state, turn_id, visitor_id)
     thumb = Thumb(
         conversation_id=turn.conversation_id,
@@ -82,6 +83,7 @@ def put_rating(
     idempotency_key: IdempotencyKey = None,
 ) -> Recorded:
     """How satisfied the visitor is with their conversation, 1 to 5; a later one replaces it."""
+    _limit(state, visitor_id)
     state.conversations.read_for(conversation_id, visitor_id)
     rating = Rating(
         conversation_id=conversation_id,
@@ -127,6 +129,12 @@ def correct(
         response=response,
     )
     return _record(state, correction, idempotency_key)
+
+
+def _limit(state: State, visitor_id: str) -> None:
+    # Every change of mind is kept as a revision: one visitor must not fill the store with them.
+    limit = state.settings.visitor_judgements_per_minute
+    state.limits.check(("judgements", visitor_id, limit))
 
 
 def _own_turn(state: State, turn_id: str, visitor_id: str) -> Turn:

@@ -101,7 +101,7 @@ def test_up_announces_survives_a_killed_server_and_stops_everything(install: Ins
 
 
 def test_a_killed_store_makes_everything_start_again(install: Install) -> None:
-    until(install.ready, "the server")
+    until(lambda: "Amends is up" in install.said(), "the announcement")
 
     install.child("valkey-server").kill()
 

@@ -154,7 +154,9 @@ def test_a_full_store_is_unavailable_not_a_redis_error(redis: StoreClient) -> No
     try:
         with pytest.raises(StoreUnavailable):
             redis.set("big", "x" * 10)
+        pipeline = redis.pipeline()
+        pipeline.set("big", "x")
         with pytest.raises(StoreUnavailable):
-            redis.pipeline().set("big", "x").execute()
+            pipeline.execute()
     finally:
         redis.config_set("maxmemory", "0")

@@ -4,7 +4,7 @@ import pytest
 
 from amends.embedded_store import StoreClient
 from amends.errors import SettingsError
-from amends.jobs import JobQueue, worker_command
+from amends.jobs import JobQueue, worker_commands
 
 
 def test_a_request_carries_the_run_id_only_and_lies_under_celerys_prefix(
@@ -31,9 +31,8 @@ def test_a_cluster_url_is_refused() -> None:
         JobQueue("redis-cluster://localhost:7000")
 
 
-def test_the_train_worker_takes_one_run_per_process() -> None:
-    command = worker_command("train")
-    assert "--concurrency=1" in command
-    assert "--max-tasks-per-child=1" in command
-    assert "--beat" not in command
-    assert "--beat" in worker_command("default")
+def test_the_train_worker_takes_one_run_per_process_and_beat_is_alone() -> None:
+    commands = worker_commands()
+    assert set(commands) == {"train", "default", "beat"}
+    assert {"--concurrency=1", "--max-tasks-per-child=1"} < set(commands["train"])
+    assert not {"-B", "--beat"} & {option for command in commands.values() for option in command}

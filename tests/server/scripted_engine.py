@@ -1,4 +1,4 @@
-"""An engine with the real one's interface that writes given tokens at a given pace, without a model."""
+"""An engine with the real one's interface, without a model: it writes given tokens at a pace."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -248,6 +248,21 @@ def test_too_many_messages_are_busy(start_server: StartServer) -> None:
     assert ends[-1]["code"] == "busy" and 0 < ends[-1]["retry_after_s"] <= 60
 
 
+def test_too_many_conversations_are_busy(start_server: StartServer) -> None:
+    server = start_server(visitor_messages_per_minute=2)
+    visitor = server.new_visitor()
+    for _ in range(2):
+        with visitor.chat():
+            pass
+    with open_socket(server) as socket:
+        chat = Chat(socket)
+        chat.send(type="hello", protocol=1, token=visitor.token)
+        assert chat.receive()["code"] == "busy"
+        with pytest.raises(ConnectionClosedError) as closed:
+            chat.receive()
+    assert closed.value.rcvd is not None and closed.value.rcvd.code == 1013
+
+
 def test_a_foreign_conversation_is_not_found(server: RunningServer, visitor: Visitor) -> None:
     answer = visitor.ask(QUESTION)
     stranger = server.new_visitor()

@@ -313,6 +313,19 @@ def test_limits_answer_429_with_a_hint(start_server: StartServer) -> None:
     assert 0 < int(answers[-1].headers["retry-after"]) <= 60
 
 
+def test_a_visitor_who_changes_their_mind_all_the_time_is_slowed_down(
+    start_server: StartServer,
+) -> None:
+    server = start_server(visitor_judgements_per_minute=2)
+    visitor = server.new_visitor()
+    path = f"/v1/turns/{visitor.ask(QUESTION).turn_id}/thumb"
+    answers = [
+        server.http.put(path, json={"value": value}, headers=visitor.headers)
+        for value in (1, -1, 1)
+    ]
+    assert [a.status_code for a in answers] == [200, 200, 429]
+
+
 def test_a_body_over_the_limit_is_413(server: RunningServer) -> None:
     for content in (b"x" * 70_000, (b"x" * 1000 for _ in range(70))):
         answer = server.http.post("/v1/session", content=content)

@@ -1,4 +1,4 @@
-"""Peers that speak the public protocol with a script: what the simulator's client is tested against."""
+"""Peers that speak the public protocol with a script, to test the client against."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ class ChatPeer:
 
 @asynccontextmanager
 async def chat_server(play: Callable[[ChatPeer], Awaitable[None]]) -> AsyncIterator[str]:
-    """Runs `play` for each socket; gives the base URL. A failure inside `play` closes the socket."""
+    """Runs `play` for each socket; gives the base URL. A failure in `play` closes the socket."""
 
     async def handle(socket: ServerConnection) -> None:
         await play(ChatPeer(socket))

@@ -11,16 +11,19 @@ from simulator.client import Answer, Api
 from simulator.customers import (
     AskedTurn,
     Customer,
+    Visit,
     heldout_crowd,
     rating_value,
     thumb_value,
     training_crowd,
     visit,
+    visit_all,
     wording,
 )
-from simulator.experts import turns_to_correct
+from simulator.experts import correct, turns_to_correct
 from simulator.questions import load_passages, load_personas, load_questions
-from tests.simulator.peers import ChatPeer, chat_server
+from tests.server.running_server import STAFF_TOKEN, RunningServer
+from tests.server.scripted_engine import ScriptedEngine
 
 PERSONAS = load_personas()
 PLAIN = PERSONAS[0]
@@ -108,30 +111,39 @@ def test_experts_correct_only_bad_answers_and_each_once() -> None:
     assert len(turns_to_correct(turns, share=1.0, at_most=5, seed=1)) == 5
 
 
-def test_a_visit_asks_judges_and_keeps_the_gold_to_itself() -> None:
-    question = next(q for q in HELDOUT if q.passage_id == "returns#how-to-send-a-return")
+def test_visits_reach_the_server_with_their_judgements(
+    server: RunningServer, engine: ScriptedEngine
+) -> None:
+    crowd = training_crowd(6, 1, PERSONAS, TRAIN)
+    engine.answer = lambda version: "Returns cost 4 dollars per parcel."
+
+    async def run() -> tuple[list[Visit], dict[str, dict[str, int]]]:
+        async with Api(f"http://127.0.0.1:{server.port}", STAFF_TOKEN) as api:
+            visits = await visit_all(api, crowd, load_passages(), 3, lambda _: None)
+            bad = turns_to_correct([t for v in visits for t in v.turns], 1.0, 2, seed=1)
+            await correct(api, bad, lambda _: None)
+            return visits, await api.feedback_counts()
+
+    visits, counts = asyncio.run(run())
+    assert [v.customer for v in visits] == list(crowd)
+    assert [len(v.turns) for v in visits] == [len(c.questions) for c in crowd]
+    assert counts["thumb"]["pending"] == sum(len(v.thumbs) for v in visits) > 0
+    assert counts["rating"]["pending"] == sum(v.rating is not None for v in visits) > 0
+    assert counts["correction"]["pending"] == 2
+
+
+def test_nothing_of_the_gold_travels_with_a_question(
+    server: RunningServer, engine: ScriptedEngine
+) -> None:
+    question = next(q for q in HELDOUT if q.passage_id == "delivery#express-delivery")
     customer = Customer(0, PLAIN, "honest", (question,), "s", rates=False)
-    sent = []
 
-    async def play(peer: ChatPeer) -> None:
-        await peer.welcome()
-        sent.append(await peer.hear())
-        await peer.answer(sent[0], question.expert_answer)
+    async def run() -> Visit:
+        async with Api(f"http://127.0.0.1:{server.port}", STAFF_TOKEN) as api:
+            return await visit(api, customer, load_passages())
 
-    async def run() -> float:
-        async with chat_server(play) as url:
-            api = Api(url, "staff")
-            api.open_session = _session  # type: ignore[method-assign]
-            async with api:
-                found = await visit(api, customer, load_passages())
-        return found.turns[0].satisfaction
-
-    assert asyncio.run(run()) == 5.0
-    assert set(sent[0]) == {"type", "message_id", "text"}
-    assert question.expert_answer not in str(sent)
-
-
-async def _session():  # type: ignore[no-untyped-def]
-    from simulator.client import Visitor
-
-    return Visitor("v1", "token")
+    turn = asyncio.run(run()).turns[0]
+    stored = server.state.conversations.turn(turn.answer.turn_id)
+    assert stored.message.lower() == question.question.lower()
+    assert stored.response == turn.answer.text
+    assert turn.satisfaction == 1.0

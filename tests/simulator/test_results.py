@@ -11,7 +11,7 @@ def test_every_row_leaves_a_complete_file(tmp_path: Path) -> None:
     results = Results(path)
     results.add("stage_seconds", 1.5, "s", {"stage": "train"})
     first = json.loads(path.read_text())
-    results.add("satisfaction_before", 2.0, "1–5", {}, low=1.5, high=2.5)  # noqa: RUF001
+    results.add("satisfaction_before", 2.0, "1–5", {}, low=1.5, high=2.5)
     second = json.loads(path.read_text())
 
     assert set(first) == {"date", "commit", "machine", "rows"}
@@ -24,6 +24,6 @@ def test_every_row_leaves_a_complete_file(tmp_path: Path) -> None:
         "value": 2.0,
         "low": 1.5,
         "high": 2.5,
-        "unit": "1–5",  # noqa: RUF001
+        "unit": "1–5",
     }
     assert [file.name for file in path.parent.iterdir()] == ["demo.json"]

@@ -91,15 +91,16 @@ def test_a_running_run_is_cancelled(
 def test_a_worker_that_is_stopped_checkpoints_its_run_and_the_next_goes_on(
     start_workers: StartWorkers, stores: Stores, tmp_path: Path, wait_for: Wait
 ) -> None:
-    train, default = start_workers()
+    train, *others = start_workers()
     run = _create(stores, "wait candidate")
     wait_for(lambda: "waiting" in diary(tmp_path, run), "the trainer")
     train.send_signal(signal.SIGTERM)
     assert train.wait(20) == 0
     assert diary(tmp_path, run)[-1] == "checkpoint"
     assert (_state(stores, run), stores.runs.get(run.run_id).attempt) == ("QUEUED", 0)
-    default.send_signal(signal.SIGTERM)
-    default.wait(20)
+    for other in others:
+        other.send_signal(signal.SIGTERM)
+        other.wait(20)
     start_workers()
     wait_for(lambda: _state(stores, run) == "CANDIDATE", "the run's end")
 
@@ -123,7 +124,7 @@ def test_whatever_is_killed_the_run_is_finished_and_no_trainer_is_left(
     victim: str,
 ) -> None:
     give(2)
-    train, default = start_workers()
+    train, default, beat = start_workers()
     run = _create(stores, "wait candidate")
     wait_for(lambda: "waiting" in diary(tmp_path, run), "the trainer")
     family = psutil.Process(train.pid).children(recursive=True)
@@ -136,15 +137,20 @@ def test_whatever_is_killed_the_run_is_finished_and_no_trainer_is_left(
     elif victim == "main process":
         os.kill(train.pid, signal.SIGKILL)
     else:
-        for process in (default.pid, train.pid, pool.pid, trainer.pid):
-            os.kill(process, signal.SIGKILL)
+        for pid in (beat.pid, default.pid, train.pid, pool.pid, trainer.pid):
+            os.kill(pid, signal.SIGKILL)
     if victim == "everything":
         os.killpg(default.pid, signal.SIGKILL)
         os.killpg(train.pid, signal.SIGKILL)
     if victim != "everything":
         wait_for(lambda: not _alive(trainer), "the first trainer's end")
-    if victim in ("main process", "everything"):
+    if victim == "main process":
         train.wait()
+        for process in (default, beat):
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)
+        start_workers()
+    elif victim == "everything":
         start_workers()
     wait_for(lambda: _state(stores, run) == "CANDIDATE", "the run's end", timeout_s=90)
     wait_for(lambda: stores.feedback.counts()["thumb"]["completed"] == 2, "its feedback")
@@ -185,7 +191,7 @@ def test_a_store_that_was_killed_costs_neither_the_run_nor_the_workers_hearing(
         stores.runs.request_cancel(run.run_id)
         wait_for(lambda: _state(stores, run) == "CANCELLED", "the cancel")
         second = _create(stores, "candidate", hint=False)
-        wait_for(lambda: _state(stores, second) == "CANDIDATE", "the next run", timeout_s=90)
+        wait_for(lambda: _state(stores, second) == "CANDIDATE", "the next run", timeout_s=120)
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
             worker.wait(30)

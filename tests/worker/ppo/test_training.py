@@ -158,11 +158,11 @@ def test_the_policy_learns_what_the_score_rewards(
 ) -> None:
     report = Recorder()
     settings = SETTINGS.model_copy(
-        update={"ppo_updates": 15, "episodes": 16, "learning_rate": 1e-2}
+        update={"ppo_updates": 12, "episodes": 32, "learning_rate": 1e-2, "kl_coef": 0.0}
     )
     train_ppo(make_parts(model, tmp_path, settings, report), fresh(model))
     scores = [numbers["objective/scores"] for numbers in report.numbers]
-    assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.3, scores
+    assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.8, scores
     assert all(
         numbers["val/first_ratio"] == pytest.approx(1, abs=1e-5) for numbers in report.numbers
     )
