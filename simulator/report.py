@@ -45,7 +45,8 @@ def show_summary(
     used = ", ".join(f"{count} {kind}s" for kind, count in sorted(feedback_used.items()))
     table.add_row("feedback used", used or "none")
     table.add_row(
-        "KL from the base model", "not reported" if outcome.kl is None else f"{outcome.kl:.2f} nats"
+        "KL to the reference",
+        "not reported" if outcome.kl is None else f"{outcome.kl:.2f} nats per response",
     )
     table.add_row("gate", "passed" if outcome.passed else "refused")
     table.add_section()

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings
 
 from amends.settings import Settings
 from server.settings import ServerSettings
+from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.settings import WorkerSettings
 
@@ -86,6 +87,7 @@ def test_every_line_of_the_tree_says_something() -> None:
         (ServerSettings, "docs/settings.md"),
         (WorkerSettings, "docs/settings.md"),
         (LearningSettings, "docs/settings.md"),
+        (GateThresholds, "docs/settings.md"),
     ],
 )
 def test_every_setting_is_documented_with_its_default(
@@ -108,7 +110,7 @@ def test_no_table_documents_a_setting_that_is_gone() -> None:
         for document in ("README.md", "docs/settings.md")
         for name in re.findall(r"^\| `(AMENDS_\w+)`", (ROOT / document).read_text(), re.MULTILINE)
     ]
-    classes = (Settings, ServerSettings, WorkerSettings, LearningSettings)
+    classes = (Settings, ServerSettings, WorkerSettings, LearningSettings, GateThresholds)
     known = {variable(cls, name) for cls in classes for name in cls.model_fields}
 
     assert [name for name in documented if name not in known] == []
@@ -124,7 +126,8 @@ def row_of(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
     default = field.default
     if default is None or default == ():
         shown = "unset"
-    elif isinstance(default, tuple):
+    elif isinstance(default, tuple | frozenset):
+        default = sorted(default) if isinstance(default, frozenset) else default
         shown = f"`[{', '.join(map(str, default))}]`"
     else:
         shown = f"`{default}`"

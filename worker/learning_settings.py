@@ -34,12 +34,12 @@ class LearningSettings(BaseSettings):
         1.0, ge=0, description="subtracted when a response is cut off"
     )
     # PPO
-    ppo_updates: int = Field(9, ge=1, description="rollouts; each is followed by ppo_epochs passes")
+    ppo_updates: int = Field(8, ge=1, description="rollouts; each is followed by ppo_epochs passes")
     episodes: int = Field(32, ge=2, description="responses per rollout")
     rollout_tokens: int = Field(48, ge=4, description="longest sampled response, in tokens")
     temperature: float = Field(0.7, gt=0, description="in rollout, update and reference alike")
-    ppo_epochs: int = Field(3, ge=1, le=4, description="passes over a rollout")
-    minibatches: int = Field(2, ge=1, description="optimiser steps per epoch")
+    ppo_epochs: int = Field(2, ge=1, le=4, description="passes over a rollout")
+    minibatches: int = Field(4, ge=1, description="optimiser steps per epoch")
     micro_batch: int = Field(8, ge=1, description="sequences per forward; memory grows with it")
     learning_rate: float = Field(2e-4, gt=0, description="Adam, LoRA parameters")
     value_learning_rate: float = Field(1e-4, gt=0, description="Adam, value head")

@@ -93,6 +93,11 @@ def run_round(task: Round) -> RoundResult:
 def _choose(task: Round) -> bool:
     """Whether PPO runs after the supervised steps. Raises NotEnoughData when nothing can run."""
     train, settings = task.dataset.train, task.settings
+    if not task.dataset.holdout.prompts:
+        raise NotEnoughData(
+            "the gate needs questions that nobody trained on, and the hold-out has none: more "
+            "customers must ask, or the shop's questions.jsonl must name some"
+        )
     enough_pairs = train.trusted_pairs >= settings.min_pairs
     if task.optimizer == "ppo" and not enough_pairs:
         raise NotEnoughData(
@@ -153,9 +158,9 @@ def _champion_samples(task: Round) -> tuple[Answer, ...]:
     chosen = task.dataset.train.prompts[: 2 * settings.episodes]
     prompts = [(p, task.tokens.prompt(p.context)) for p in chosen]
     sampling = Sampling(settings.rollout_tokens, settings.temperature)
-    task.report.beat()
+    seed = 9_000_000 + settings.seed
     return sample_episodes(
-        engine, version, prompts, task.tokens.renderer, sampling, 9_000_000 + settings.seed
+        engine, version, prompts, task.tokens.renderer, sampling, seed, task.report.beat
     ).answers
 
 

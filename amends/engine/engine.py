@@ -89,13 +89,17 @@ class Engine:
             self._postprocess(decoding, *self._runner.decode(decoding))
         return bool(plan.prefill or decoding)
 
-    def generate(self, requests: Sequences[Request]) -> list[Sequence]:
+    def generate(
+        self, requests: Sequences[Request], between_steps: Callable[[], None] | None = None
+    ) -> list[Sequence]:
         """Run these requests to their end, in order of `requests` (the trainer's rollouts)."""
         waiting = [Sequence(0, request, _ignore) for request in requests]
         pending = list(reversed(waiting))
         while pending or any(s.state is not State.FINISHED for s in waiting):
             while pending and len(self._scheduler.waiting) < self._limits.max_running:
                 self._scheduler.add(pending.pop())
+            if between_steps is not None:
+                between_steps()
             self.step()
         return waiting
 

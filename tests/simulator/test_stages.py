@@ -87,7 +87,13 @@ def test_a_passed_round_ends_with_the_new_version_answering(
 
     assert promoted
     assert engine.active_version == 1
-    for said in ("wins 80 %", "no canary", "paired gain", "1.25 nats", "drawn at random"):
+    for said in (
+        "wins 80 %",
+        "no canary",
+        "paired gain",
+        "1.25 nats per response",
+        "drawn at random",
+    ):
         assert said in shown
     found = metrics(results)
     assert found["satisfaction_before"] == 1.0

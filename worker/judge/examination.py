@@ -45,6 +45,37 @@ class Examined:
 
 
 @dataclass(frozen=True)
+class Paper:
+    """Prompts with every policy's answers and, where there is a judge, their scores."""
+
+    prompts: tuple[PromptExample, ...]
+    answers: dict[int, tuple[Answer, ...]]
+    scores: dict[int, list[float]]
+
+    def wins_over(self, other: int) -> Share | None:
+        """The candidate's paired win rate; None without a judge."""
+        if not self.scores:
+            return None
+        clusters = [prompt.customer for prompt in self.prompts]
+        ours, theirs = self.scores[CANDIDATE], self.scores[other]
+        return win_rate_from_scores(ours, theirs, clusters, TIE_MARGIN)
+
+    def kept(self, champions: int) -> Kept | None:
+        """How many that the champion answers well the candidate loses; None without a judge."""
+        if not self.scores:
+            return None
+        held = lost = 0
+        before = zip(self.answers[champions], self.scores[champions], strict=True)
+        now = zip(self.answers[CANDIDATE], self.scores[CANDIDATE], strict=True)
+        for (answer, score), (new_answer, new_score) in zip(before, now, strict=True):
+            if answers_well(answer, score):
+                held += 1
+                worse = new_score < score - LOST_MARGIN
+                lost += worse and not answers_well(new_answer, new_score)
+        return Kept(held, lost)
+
+
+@dataclass(frozen=True)
 class Examiner:
     backbone: Backbone
     tokens: AnswerTokens
@@ -59,36 +90,20 @@ class Examiner:
         candidate: Lora,
         models: RewardModels,
     ) -> Examined:
-        """Both policies (and the base model, when it is not the champion) on the hold-out
-        prompts."""
+        """All policies on the hold-out prompts, then on what must not be lost."""
         engine = self._engine(candidate, champion)
-        held_out = dataset.holdout.prompts[: self.settings.gate_prompts]
-        corrected = _corrected(dataset)
         champions = BASE if champion is None else CHAMPION
-        answers = {
-            version: self._answers(engine, version, (*held_out, *must_pass, *corrected))
-            for version in {BASE, champions, CANDIDATE}
+        papers = {
+            part: self._sit(engine, {BASE, champions, CANDIDATE}, prompts, models.judge)
+            for part, prompts in (
+                ("held out", dataset.holdout.prompts[: self.settings.gate_prompts]),
+                ("must pass", tuple(must_pass)),
+                ("corrected", _corrected(dataset)[: self.settings.gate_prompts]),
+            )
         }
-        judge, report = models.judge, models.report
-        scores = {} if judge is None else {v: _scores(judge, a.answers) for v, a in answers.items()}
-        size, tested = len(held_out), len(must_pass)
-        kept: list[Kept | None] = [None, None]
-        wins: dict[int, Share | None] = {}
-        if scores:
-            clusters = [prompt.customer for prompt in held_out]
-            for other in (champions, BASE):
-                wins[other] = win_rate_from_scores(
-                    scores[CANDIDATE][:size], scores[other][:size], clusters, TIE_MARGIN
-                )
-            parts = (slice(size, size + tested), slice(size + tested, None))
-            kept = [
-                _kept(answers[champions], answers[CANDIDATE], scores, champions, part)
-                for part in parts
-            ]
-        manifest = dataset.manifest
-        first = {v: a.answers[:size] for v, a in answers.items()}
-        kl = self._kl(engine, held_out, candidate)
-        variance = _variance(models, first[CANDIDATE]), _variance(models, first[champions])
+        paper = papers["held out"]
+        ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
+        report, manifest = models.report, dataset.manifest
         measured = Measurements(
             trusted_items=len(manifest.corrections) + len(manifest.rankings),
             largest_visitor_share=manifest.largest_visitor_share,
@@ -96,31 +111,40 @@ class Examiner:
             reward_accuracy=None if report is None else report.accuracy,
             previous_reward_accuracy=None if report is None else report.previous,
             calibration_error=None if report is None else report.thumb_calibration_error,
-            candidate_variance=variance[0],
-            champion_variance=variance[1],
+            calibration_by_chance=None if report is None else report.thumb_calibration_chance,
+            candidate_variance=_variance(models, ours),
+            champion_variance=_variance(models, theirs),
             finite_weights=all(bool(t.isfinite().all()) for t in candidate.tensors.values()),
-            kl=kl,
-            candidate=measure_behaviour([_judged(a) for a in first[CANDIDATE]]),
-            champion=measure_behaviour([_judged(a) for a in first[champions]]),
-            wins_over_champion=wins.get(champions),
-            wins_over_base=wins.get(BASE),
-            must_pass=kept[0],
-            corrected=kept[1],
+            kl=self._kl(engine, paper.prompts, candidate),
+            candidate=measure_behaviour([_judged(a) for a in ours]),
+            champion=measure_behaviour([_judged(a) for a in theirs]),
+            wins_over_champion=paper.wins_over(champions),
+            wins_over_base=paper.wins_over(BASE),
+            must_pass=papers["must pass"].kept(champions),
+            corrected=papers["corrected"].kept(champions),
         )
-        return Examined(measured, held_out, first[champions], first[CANDIDATE])
+        return Examined(measured, paper.prompts, theirs, ours)
+
+    def _sit(
+        self,
+        engine: Engine,
+        policies: set[int],
+        prompts: tuple[PromptExample, ...],
+        judge: ScoringModel | None,
+    ) -> "Paper":
+        sampling = Sampling(self.settings.gate_tokens, self.settings.gate_temperature)
+        answers = {v: self._sample(engine, v, prompts, sampling).answers for v in policies}
+        scores = {} if judge is None else {v: _scores(judge, a) for v, a in answers.items()}
+        return Paper(prompts, answers, scores)
 
     def _engine(self, candidate: Lora, champion: Lora | None) -> Engine:
-        limits = Limits(max_running=32, max_waiting=32, max_positions=self.backbone.max_positions)
+        limits = Limits(max_running=48, max_positions=self.backbone.max_positions)
         ends = self.tokens.renderer.eos_token_ids
         engine = Engine(self.backbone, candidate.shape, ends, limits)
         engine.write(CANDIDATE, candidate)
         if champion is not None:
             engine.write(CHAMPION, champion)
         return engine
-
-    def _answers(self, engine: Engine, version: int, prompts: Sequence[PromptExample]) -> Episodes:
-        sampling = Sampling(self.settings.gate_tokens, self.settings.gate_temperature)
-        return self._sample(engine, version, prompts, sampling)
 
     def _sample(
         self,
@@ -129,18 +153,10 @@ class Examiner:
         prompts: Sequence[PromptExample],
         sampling: Sampling,
     ) -> Episodes:
-        found: list[Episodes] = []
-        for start in range(0, len(prompts), 32):
-            self.beat()
-            part = [(p, self.tokens.prompt(p.context)) for p in prompts[start : start + 32]]
-            seed = 7_000_000 + self.settings.seed * 1000 + start
-            found.append(
-                sample_episodes(engine, version, part, self.tokens.renderer, sampling, seed)
-            )
-        return Episodes(
-            tuple(t for part in found for t in part.tokens),
-            tuple(a for part in found for a in part.answers),
-        )
+        pairs = [(prompt, self.tokens.prompt(prompt.context)) for prompt in prompts]
+        seed = 7_000_000 + self.settings.seed * 1000
+        renderer = self.tokens.renderer
+        return sample_episodes(engine, version, pairs, renderer, sampling, seed, self.beat)
 
     @torch.no_grad()
     def _kl(self, engine: Engine, prompts: Sequence[PromptExample], candidate: Lora) -> float:
@@ -170,30 +186,6 @@ def answers_well(answer: Answer, score: float) -> bool:
         and not asks_back(answer.response)
         and not invented_numbers(context.question, context.passage_texts, answer.response)
     )
-
-
-def _kept(
-    champion: Episodes,
-    candidate: Episodes,
-    scores: dict[int, list[float]],
-    champions: int,
-    part: slice,
-) -> Kept:
-    held = lost = 0
-    rows = zip(
-        champion.answers[part],
-        candidate.answers[part],
-        scores[champions][part],
-        scores[CANDIDATE][part],
-        strict=True,
-    )
-    for before, now, score_before, score_now in rows:
-        if not answers_well(before, score_before):
-            continue
-        held += 1
-        worse = score_now < score_before - LOST_MARGIN
-        lost += worse and not answers_well(now, score_now)
-    return Kept(held, lost)
 
 
 def _corrected(dataset: Dataset) -> tuple[PromptExample, ...]:

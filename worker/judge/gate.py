@@ -92,7 +92,8 @@ def _previous_reward_model(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _calibration(m: Measurements, t: GateThresholds) -> Outcome:
-    return _at_most(m.calibration_error, t.max_calibration_error, "calibration error")
+    limit = max(t.max_calibration_error, m.calibration_by_chance or 0.0)
+    return _at_most(m.calibration_error, limit, "calibration error")
 
 
 def _ensemble(m: Measurements, t: GateThresholds) -> Outcome:

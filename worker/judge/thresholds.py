@@ -29,7 +29,9 @@ class GateThresholds(BaseSettings):
     max_reward_accuracy_drop: float = Field(
         0.05, description="against the previous reward model: hold-out noise"
     )
-    max_calibration_error: float = Field(0.15, description="of P(thumb up), on a few dozen thumbs")
+    max_calibration_error: float = Field(
+        0.08, description="of P(thumb up), or what chance alone gives on so few thumbs, if more"
+    )
     max_variance_ratio: float = Field(
         3.0, description="candidate's answers over champion's: beyond, PPO left the data"
     )

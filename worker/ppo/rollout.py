@@ -72,6 +72,7 @@ def sample_episodes(
     renderer: PromptRenderer,
     sampling: Sampling,
     seed: int,
+    beat: Callable[[], None],
 ) -> Episodes:
     """One response per prompt by `version`; the i-th draws from seed + i, whatever its
     neighbours."""
@@ -80,7 +81,7 @@ def sample_episodes(
         own = Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed + offset)
         requests.append(Request(prompt_ids, own, version))
     tokens, answers = [], []
-    for (prompt, prompt_ids), done in zip(prompts, engine.generate(requests), strict=True):
+    for (prompt, prompt_ids), done in zip(prompts, engine.generate(requests, beat), strict=True):
         response = tuple(done.token_ids)
         text = renderer.decode(response)
         tokens.append((prompt_ids, response))

@@ -135,8 +135,9 @@ def roll_out(parts: PpoParts, state: PpoState, engine: Engine, number: int) -> E
     engine.write(number, state.policy.lora)
     sampling = Sampling(settings.rollout_tokens, settings.temperature)
     seed = (settings.seed * 10_000 + number) * 1000
-    parts.report.beat()
-    return sample_episodes(engine, number, prompts, parts.tokens.renderer, sampling, seed)
+    return sample_episodes(
+        engine, number, prompts, parts.tokens.renderer, sampling, seed, parts.report.beat
+    )
 
 
 def _turn(parts: PpoParts, number: int) -> list[PromptExample]:

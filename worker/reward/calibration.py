@@ -5,8 +5,10 @@ of equal width (hold-outs are small and predictions crowd together).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _ITEMS_PER_BIN = 15
 _MOST_BINS = 10
@@ -24,7 +26,25 @@ def calibration_error(
     if len(probabilities) < least_items:
         return None
     predicted = np.asarray(probabilities, dtype=np.float64)
-    observed = np.asarray(happened, dtype=np.float64)
+    return _error(predicted, np.asarray(happened, dtype=np.float64))
+
+
+def error_by_chance(
+    probabilities: Sequence[float], draws: int = 1000, seed: int = 0
+) -> float | None:
+    """The error that probabilities which are exactly right stay below 19 times in 20; None for none.
+
+    With a few dozen outcomes it is far from 0: only an error beyond it says anything.
+    """
+    if not probabilities:
+        return None
+    predicted = np.asarray(probabilities, dtype=np.float64)
+    random = np.random.default_rng(seed)
+    errors = [_error(predicted, random.random(len(predicted)) < predicted) for _ in range(draws)]
+    return float(np.quantile(errors, 0.95))
+
+
+def _error(predicted: NDArray[np.float64], observed: NDArray[Any]) -> float:
     order = np.argsort(predicted, kind="stable")
     bins = max(1, min(_MOST_BINS, len(order) // _ITEMS_PER_BIN))
     gaps = [

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.data.examples import Examples, PairExample
-from worker.reward.calibration import calibration_error
+from worker.reward.calibration import calibration_error, error_by_chance
 from worker.reward.examples import AnswerTable, make_views
 from worker.reward.intervals import Share, share_with_interval
 from worker.reward.overlap import OVERLAP_FEATURES
@@ -39,6 +39,7 @@ class RewardReport:
     previous: Share | None  # the previous reward model on the same pairs
     thumb_accuracy: Share | None  # P(up) > 1/2 against the thumb
     thumb_calibration_error: float | None  # None below 30 thumbs
+    thumb_calibration_chance: float | None  # what right probabilities would show, 95 %
     rating_correlation: float | None  # Spearman with the mean score; None below 10 ratings
 
 
@@ -81,6 +82,7 @@ def report_reward_head(
             [thumb.customer for thumb in holdout.thumbs],
         ),
         thumb_calibration_error=calibration_error(probabilities, ups),
+        thumb_calibration_chance=error_by_chance(probabilities),
         rating_correlation=spearman(
             views.rated_mean(scores).tolist(), [float(r.value) for r in holdout.ratings]
         ),

@@ -149,3 +149,10 @@ def test_two_percent_of_many_corrected_questions_may_be_lost() -> None:
 def test_an_optional_check_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValueError, match="optional names no check"):
         judge_candidate(GOOD, GateThresholds(optional=frozenset({"kl"})))
+
+
+def test_a_calibration_error_within_chance_passes_and_beyond_it_fails() -> None:
+    assert judge_candidate(replace(GOOD, calibration_error=0.15, calibration_by_chance=0.17)).passed
+    assert not judge_candidate(
+        replace(GOOD, calibration_error=0.18, calibration_by_chance=0.17)
+    ).passed

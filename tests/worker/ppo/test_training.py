@@ -11,10 +11,10 @@ from amends.backbone import Backbone
 from amends.base_model import load_causal_lm, load_tokenizer
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
-from amends.events import Stage
 from amends.lora import Lora
 from amends.prompt import PromptRenderer
 from tests.tiny_model import make_tiny_model
+from tests.worker.recorder import Recorder
 from worker.checkpoints import Checkpoints
 from worker.data.examples import Answer, Context, PromptExample
 from worker.learning_settings import LearningSettings
@@ -26,29 +26,6 @@ from worker.reporting import Cancelled
 from worker.tokens import AnswerTokens
 
 LETTERS = set("abcdefghijklmnopqrstuvwxyz")
-
-
-class Recorder:
-    """A reporter that keeps what it is told, and stops the round at a given beat."""
-
-    def __init__(self, stop_after_updates: int | None = None) -> None:
-        self.numbers: list[dict[str, float]] = []
-        self._stop_after = stop_after_updates
-
-    def beat(self) -> None:
-        if self._stop_after is not None and len(self.numbers) >= self._stop_after:
-            raise Cancelled("asked to stop")
-
-    def stage_started(self, stage: Stage) -> None: ...
-    def stage_finished(self, stage: Stage) -> None: ...
-    def progress(self, stage: Stage, done: int, total: int) -> None: ...
-    def metrics(self, stage: Stage, step: int, values: dict[str, float]) -> None:
-        self.numbers.append(values)
-
-    def samples(
-        self, stage: Stage, step: int, answers: Sequence[Answer], scores: Sequence[float]
-    ) -> None: ...
-    def log(self, text: str) -> None: ...
 
 
 def letters_score(answers: Sequence[Answer]) -> torch.Tensor:

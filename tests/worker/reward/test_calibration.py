@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from worker.reward.calibration import calibration_error
+from worker.reward.calibration import calibration_error, error_by_chance
 
 
 def test_honest_probabilities_have_a_small_error_and_boasts_a_large_one() -> None:
@@ -24,3 +24,11 @@ def test_a_constant_prediction_is_off_by_its_distance_to_the_share() -> None:
 
 def test_a_handful_of_thumbs_measures_nothing() -> None:
     assert calibration_error([0.5] * 29, [True] * 29) is None
+
+
+def test_chance_alone_shows_an_error_that_shrinks_with_the_number_of_outcomes() -> None:
+    few, many = error_by_chance([0.5] * 60), error_by_chance([0.5] * 6000)
+    # One bin of n outcomes: the gap is |normal(0, 0.5 / sqrt(n))|, below 1.96 of it 19 in 20 times.
+    assert error_by_chance([0.5] * 25) == pytest.approx(1.96 * 0.5 / 25**0.5, abs=0.03)
+    assert few is not None and many is not None and many < few / 5
+    assert error_by_chance([]) is None

