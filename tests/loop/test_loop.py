@@ -49,7 +49,7 @@ def test_feedback_reaches_the_policy(
     run_id = install.start_run()
     run = install.wait_for_end(run_id, ROUND_S)
     log = install.trainer_log(run_id)
-    assert run["state"] == "CANDIDATE", (run, log)
+    assert run["state"] == "CANDIDATE", "\n".join([*(run["verdict"] or {}).get("reasons", []), log])
 
     # The operator approves; the running server swaps.
     version = run["version"]

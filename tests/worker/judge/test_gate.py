@@ -97,7 +97,13 @@ def test_the_gate_can_refuse(name: str) -> None:
     assert verdict.reasons[0].startswith(f"failed: {name}: ")
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Measurements)])
+# Without it the plain threshold holds, which is stricter.
+ALLOWANCE = "calibration_by_chance"
+
+
+@pytest.mark.parametrize(
+    "field", [field.name for field in fields(Measurements) if field.name != ALLOWANCE]
+)
 def test_what_was_not_measured_is_never_a_silent_pass(field: str) -> None:
     verdict = judge_candidate(replace(GOOD, **{field: None}), GateThresholds(optional=frozenset()))
     assert not verdict.passed
