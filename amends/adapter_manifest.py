@@ -140,6 +140,40 @@ def read_manifest(folder: Path) -> Manifest:
         raise AdapterRefused(f"{path} is malformed: {error}") from error
 
 
+def check_version(folder: Path, version: int, base_hash: str) -> Manifest:
+    """The folder is this version as its manifest promises it, made for this base model;
+    AdapterRefused.
+    """
+    check_files(folder, {WEIGHTS, CONFIG, MANIFEST})
+    manifest = read_manifest(folder)
+    if manifest.version != version:
+        raise AdapterRefused(f"{folder} says that it is version {manifest.version}")
+    if set(manifest.files) != {WEIGHTS, CONFIG}:
+        raise AdapterRefused(f"version {version} promises other files: {list(manifest.files)}")
+    for name, promised in manifest.files.items():
+        actual = hash_file(folder / name)
+        if actual != promised:
+            raise AdapterRefused(
+                f"{folder / name} was changed: its SHA-256 must be {promised}, it is {actual}"
+            )
+    if manifest.base_hash != base_hash:
+        raise AdapterRefused(
+            f"version {version} was made for base model {manifest.base_hash}, this is "
+            f"{base_hash}: train a new one"
+        )
+    return manifest
+
+
+def origin_of(folder: Path) -> tuple[str, str]:
+    """Who published the version and why; a folder that somebody else put there says so."""
+    try:
+        manifest = read_manifest(folder)
+    except AdapterRefused as error:
+        return "unknown", str(error)
+    passed = manifest.verdict is not None and manifest.verdict.passed
+    return f"run {manifest.run_id}", f"{'passed' if passed else 'did not pass'} the gate"
+
+
 def _read(path: Path, most_bytes: int) -> bytes:
     with open(path, "rb") as file:
         content = file.read(most_bytes + 1)

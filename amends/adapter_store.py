@@ -2,14 +2,16 @@
 
 Knows no Redis and no torch. Invariants: a version is written once and never changes; a reader
 never sees half of one; a run publishes at most one; version numbers are never given twice, not
-even across lines or deletions; version 0 is the base model and has no folder.
+even across lines or deletions; version 0 is the base model and has no folder; only who may start
+a line resets the aliases.
 
     root/{version:06d}/   adapter_model.safetensors, adapter_config.json (as PEFT loads them) and
-    manifest.json, written last root/aliases.json     where the aliases point, and
-    root/audit.jsonl: every move (adapter_aliases) root/.staging/        folders being written;
-    root/.lock: held by writers
+                          manifest.json, written last
+    root/aliases.json     where the aliases point; root/audit.jsonl: every move (adapter_aliases)
+    root/.staging/        folders being written; root/.lock: held by writers
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,22 +25,26 @@ from amends.adapter_manifest import (
     WEIGHTS,
     Manifest,
     check_files,
+    check_version,
     hash_file,
+    origin_of,
     read_manifest,
 )
 from amends.adapter_staging import Staging
 from amends.durable_file import locked, replace_file, sync_file, sync_folder
-from amends.errors import AdapterRefused, InvalidInput, NotFound
+from amends.errors import AdapterRefused, BadTransition, InvalidInput, NotFound
 from amends.record import now_s
 from amends.verdict import Verdict
+
+logger = logging.getLogger(__name__)
 
 
 class AdapterStore:
     """The adapters of one install, for the base model whose hash is `base_hash`."""
 
-    def __init__(self, root: Path, base_hash: str) -> None:
-        """Opens or makes the store; another base model than last time starts a new line of
-        versions.
+    def __init__(self, root: Path, base_hash: str, *, may_start_line: bool = False) -> None:
+        """Opens or makes the store. Another base model than last time starts a new line of
+        versions, champion 0, where `may_start_line`; else it is AdapterRefused.
         """
         self._root = root
         self._base_hash = base_hash
@@ -46,12 +52,17 @@ class AdapterStore:
         self._file = AliasFile(root)
         with locked(root / ".lock"):
             aliases = self._file.read()
-            if aliases is None or aliases.base_hash != base_hash:
-                if aliases is not None:
-                    aliases = self._recover(aliases)
-                self._file.start_line(base_hash, aliases, self._next_version(aliases))
-            else:
-                self._recover(aliases)
+            if aliases is None:
+                self._file.start_line(base_hash, None, self._next_version(None))
+                return
+            if aliases.base_hash != base_hash and not may_start_line:
+                raise self._foreign(aliases.base_hash)
+            aliases = self._recover(aliases)
+            if aliases.base_hash != base_hash:
+                new = self._file.start_line(base_hash, aliases, self._next_version(aliases))
+                logger.warning(
+                    "line %d of adapters starts at version 0: %s", new.line, new.last_row.reason
+                )
 
     def stage(self, run_id: int) -> Path:
         """An empty folder for the run to write weights and configuration into, then hand to
@@ -69,20 +80,22 @@ class AdapterStore:
         metrics: Mapping[str, float],
         verdict: Verdict | None,
         fence: Callable[[], None],
+        run_created_at: float = 0.0,
     ) -> Manifest:
         """Make the staged folder the next version, durable when this returns; the folder is gone
         then.
 
         `fence` raises (LeaseLost) when the run is no longer the caller's; nothing is published
-        then. A run that has a version already gets that one. Raises AdapterRefused, InvalidInput.
+        then. A run that has a version already (`of_run`) gets that one. Raises AdapterRefused,
+        InvalidInput.
         """
         if not self._staging.holds(folder):
             raise InvalidInput(f"{folder} must be a folder that stage() gave")
         with self._writing() as aliases:
-            for earlier in self.list():
-                if earlier.run_id == run_id:
-                    self._staging.sweep(run_id)
-                    return earlier
+            earlier = self.of_run(run_id, run_created_at)
+            if earlier is not None:
+                self._staging.sweep(run_id)
+                return earlier
             fence()
             check_files(folder, {WEIGHTS, CONFIG})
             try:
@@ -133,6 +146,15 @@ class AdapterStore:
                 continue
         return found
 
+    def of_run(self, run_id: int, run_created_at: float = 0.0) -> Manifest | None:
+        """The version that the run published. An older one is of another run that had its id:
+        ids start again with an empty store, versions outlive it.
+        """
+        for manifest in reversed(self.list()):
+            if manifest.run_id == run_id and manifest.created_at >= run_created_at:
+                return manifest
+        return None
+
     def verify(self, version: int) -> Manifest:
         """Check the version's files against its manifest and this base model; AdapterRefused,
         NotFound.
@@ -140,25 +162,7 @@ class AdapterStore:
         Covers names, kinds, hashes and configuration; the tensors are checked by whoever loads
         them.
         """
-        folder = self.folder(version)
-        check_files(folder, {WEIGHTS, CONFIG, MANIFEST})
-        manifest = read_manifest(folder)
-        if manifest.version != version:
-            raise AdapterRefused(f"{folder} says that it is version {manifest.version}")
-        if set(manifest.files) != {WEIGHTS, CONFIG}:
-            raise AdapterRefused(f"version {version} promises other files: {list(manifest.files)}")
-        for name, promised in manifest.files.items():
-            actual = hash_file(folder / name)
-            if actual != promised:
-                raise AdapterRefused(
-                    f"{folder / name} was changed: its SHA-256 must be {promised}, it is {actual}"
-                )
-        if manifest.base_hash != self._base_hash:
-            raise AdapterRefused(
-                f"version {version} was made for base model {manifest.base_hash}, this is "
-                f"{self._base_hash}: train a new one"
-            )
-        return manifest
+        return check_version(self.folder(version), version, self._base_hash)
 
     def alias(self, name: str) -> int:
         """The version that champion, candidate or previous points at; NotFound when at none."""
@@ -214,13 +218,20 @@ class AdapterStore:
                     candidate=version,
                 )
 
-    def roll_back(self, by: str, reason: str) -> int:
+    def roll_back(self, by: str, reason: str, expected: int | None = None) -> int:
         """Make the previous champion champion again and return its version; once more goes
         further back.
 
-        InvalidInput when there is none. AdapterRefused when its files are damaged: activate 0 then.
+        `expected` is the champion to leave, so that asking twice moves once: BadTransition when it
+        has gone. InvalidInput when there is none before. AdapterRefused when its files are damaged:
+        activate 0 then.
         """
         with self._writing() as aliases:
+            if expected is not None and expected != aliases.champion:
+                raise BadTransition(
+                    f"expected version {expected} as the champion to roll back from, it is version "
+                    f"{aliases.champion} by now: nothing was changed; look again, then decide"
+                )
             version = aliases.previous
             if version is None:
                 raise InvalidInput("no champion before this one: activate a version by its number")
@@ -245,12 +256,14 @@ class AdapterStore:
     def _read(self) -> Aliases:
         aliases = self._file.read()
         if aliases is None or aliases.base_hash != self._base_hash:
-            found = "nothing" if aliases is None else aliases.base_hash
-            raise AdapterRefused(
-                f"the adapters in {self._root} are now those of base model {found}, this process "
-                f"has {self._base_hash}: start it again with the same base model as the others"
-            )
+            raise self._foreign("nothing" if aliases is None else aliases.base_hash)
         return aliases
+
+    def _foreign(self, owner: str) -> AdapterRefused:
+        return AdapterRefused(
+            f"the adapters in {self._root} are those of base model {owner}, this process has "
+            f"{self._base_hash}: set AMENDS_BASE_MODEL as `amends up` has it and start it again"
+        )
 
     @contextmanager
     def _writing(self) -> Iterator[Aliases]:
@@ -262,7 +275,7 @@ class AdapterStore:
         self._file.catch_up(aliases)
         for version in self._versions():
             if version >= aliases.next_version:
-                by, reason = self._origin(version)
+                by, reason = origin_of(self._path(version))
                 aliases = self._file.move(
                     aliases,
                     action="publish",
@@ -273,15 +286,6 @@ class AdapterStore:
                     next_version=version + 1,
                 )
         return aliases
-
-    def _origin(self, version: int) -> tuple[str, str]:
-        """Who published it and why; a folder that somebody else put here says so."""
-        try:
-            manifest = read_manifest(self._path(version))
-        except AdapterRefused as error:
-            return "unknown", str(error)
-        passed = manifest.verdict is not None and manifest.verdict.passed
-        return f"run {manifest.run_id}", f"{'passed' if passed else 'did not pass'} the gate"
 
     def _versions(self) -> tuple[int, ...]:
         names = (path.name for path in self._root.iterdir() if not path.is_symlink())

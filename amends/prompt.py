@@ -53,6 +53,8 @@ class PromptRenderer:
 
     def __init__(self, tokenizer: Any, context_tokens: int, max_response_tokens: int) -> None:
         self._tokenizer = tokenizer
+        self.context_tokens = context_tokens
+        self.max_response_tokens = max_response_tokens
         self._room = context_tokens - max_response_tokens
         self.eos_token_ids = _end_tokens(tokenizer)
 

@@ -83,8 +83,8 @@ def check_url(url: str) -> None:
         )
 
 
-def connect(url: str) -> StoreClient:
-    """A client for `url`; connects at its first command.
+def connect(url: str, timeout_s: float = 10) -> StoreClient:
+    """A client for `url`; connects at its first command and waits `timeout_s` for each answer.
 
     A dropped connection is tried again twice, a time-out never: the command may have been carried
     out. So every script of the stores bears being sent twice.
@@ -93,7 +93,7 @@ def connect(url: str) -> StoreClient:
     client = StoreClient.from_url(
         url,
         decode_responses=True,
-        socket_timeout=10,
+        socket_timeout=timeout_s,
         socket_connect_timeout=5,
         socket_keepalive=True,
         health_check_interval=15,

@@ -156,7 +156,7 @@ def build_policy(state: State, model: LoadedModel, languages: Languages) -> Poli
     """What needs the model."""
     shared, settings = state.shared, state.settings
     adapters_folder: Path = shared.adapters_folder
-    store = AdapterStore(adapters_folder, model.base_hash)
+    store = AdapterStore(adapters_folder, model.base_hash, may_start_line=True)
     responder = Responder(
         conversations=state.conversations,
         knowledge=state.knowledge,

@@ -1,9 +1,10 @@
 """What is happening in the conversations right now: numbered frames, who listens, the reply being
 written.
 
-Knows no socket (listeners are bounded queues of text) and no store. Invariants: frames of a
-conversation are numbered without gap or repetition as long as anybody remembers a number; one reply
-at a time; a listener that lags is dropped, never waited for; a reply goes on without listeners.
+Knows no socket (listeners are bounded queues of text) and no store. Invariants: a channel numbers
+its frames without gap, from a base above every number that an earlier channel of the conversation
+gave out, so a number means one frame or nothing; one reply at a time; a listener that lags is
+dropped, never waited for; a reply goes on without listeners.
 """
 
 import asyncio
@@ -76,7 +77,8 @@ class Channel:
     def __init__(self, conversation_id: str, log_frames: int) -> None:
         self.conversation_id = conversation_id
         self.reply: Reply | None = None
-        self.seq = 0
+        # No conversation writes a frame every millisecond: an earlier channel's numbers are lower.
+        self.seq = int(time.time() * 1000)
         self.idle_since = time.monotonic()
         self.listeners: set[Listener] = set()
         self._log: deque[tuple[int, Event, str]] = deque(maxlen=log_frames)
@@ -84,11 +86,15 @@ class Channel:
     def publish(self, frame: Event) -> None:
         """Numbers the frame, keeps it for a while, hands it to every listener."""
         self.seq += 1
-        stamp = {"seq": self.seq, "conversation_id": self.conversation_id}
-        frame = frame.model_copy(update=stamp)
+        frame = self._stamped(frame)
         text = to_text(frame)
         self._log.append((self.seq, frame, text))
         self.listeners = {listener for listener in self.listeners if listener.put(text)}
+
+    def tell(self, listener: Listener, error: Error) -> None:
+        """An error for one listener: takes no number, is not kept, and no other window sees it."""
+        if not listener.put(to_text(self._stamped(error))):
+            self.listeners.discard(listener)
 
     def start(
         self, message_id: str, response_id: str, run: Callable[[Reply], Coroutine[Any, Any, None]]
@@ -105,15 +111,16 @@ class Channel:
             self.reply.accepted = frame
         self.publish(frame)
 
-    def repeat_accepted(self) -> None:
-        """Tells it again, to a client that has sent the same message again."""
-        if self.reply is not None and self.reply.accepted is not None:
+    def repeat_accepted(self, message_id: str) -> bool:
+        """Tells it again if this is the message being answered; False when it is another one."""
+        if self.reply is None or self.reply.message_id != message_id:
+            return False
+        if self.reply.accepted is not None:  # else it comes by itself
             self.publish(self.reply.accepted)
+        return True
 
     def position(self, after_seq: int | None) -> tuple[int, bool]:
         """Where a client that saw `after_seq` goes on, and whether it has missed frames."""
-        if after_seq is not None and self.seq == 0:
-            self.seq = after_seq  # this server does not remember the conversation; the client does
         if after_seq is not None and self._log and self._log[0][0] <= after_seq + 1 <= self.seq + 1:
             return after_seq, False
         return (self.reply.after_seq if self.reply else self.seq), True
@@ -138,6 +145,10 @@ class Channel:
     def idle_s(self) -> float:
         busy = self.listeners or self.reply is not None
         return 0.0 if busy else time.monotonic() - self.idle_since
+
+    def _stamped(self, frame: Event) -> Event:
+        stamp = {"seq": self.seq, "conversation_id": self.conversation_id}
+        return frame.model_copy(update=stamp)
 
     def _ended(self, reply: Reply, task: asyncio.Task[None]) -> None:
         self.reply = None

@@ -1,9 +1,10 @@
 """Domain errors as HTTP answers: the one place that knows both.
 
 Every error body is {"error": {"code", "message"}}. Invariant: a message of an error that nobody
-raised on purpose never reaches a client.
+raised on purpose never reaches a client, nor does the store's address.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from amends import errors
+
+log = logging.getLogger(__name__)
 
 _STATUS: Final[Mapping[type[errors.AmendsError], tuple[int, str]]] = {
     errors.NotFound: (404, "not_found"),
@@ -69,6 +72,14 @@ def status_of(error: errors.AmendsError) -> tuple[int, str]:
     return 500, "internal"
 
 
+def text_of(error: errors.AmendsError) -> str:
+    """What a client may read of it."""
+    if isinstance(error, errors.StoreUnavailable):
+        log.error("a request found no store: %s", error)  # names its host and port
+        return "the store cannot be used now; try again in a moment"
+    return str(error)
+
+
 def body(code: str, message: str) -> dict[str, dict[str, str]]:
     return {"error": {"code": code, "message": message}}
 
@@ -89,7 +100,7 @@ def _domain(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(body(code, str(error)), status, headers)
+    return JSONResponse(body(code, text_of(error)), status, headers)
 
 
 def _validation(request: Request, error: Exception) -> JSONResponse:

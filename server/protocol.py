@@ -1,9 +1,11 @@
 """The WebSocket frames of /v1/chat, as tagged unions, and which may follow which.
 
 Knows no store, no engine and no socket. docs/protocol.md tells the same to integrators; a test
-keeps the two equal. Invariants: `seq` belongs to a conversation and grows by one with every frame
-except `welcome`, which is a snapshot: its `seq` is the position from which the next frames count
-on. Frames outside any conversation carry seq 0.
+keeps the two equal. Invariants: `seq` belongs to a conversation and grows by one with every frame,
+except two kinds that take no number and carry the present one: `welcome`, a snapshot from which the
+next frames count on, and an error that concerns one connection only (`bad_frame`, or `not_found`
+for a `cancel`). A server that no longer remembers a conversation numbers on from far above. Frames
+outside any conversation carry seq 0.
 """
 
 from typing import Annotated, Final, Literal

@@ -6,13 +6,14 @@ version writes a turn from its first token to its last; a message that was answe
 answered anew.
 """
 
+import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import anyio
 from anyio import to_thread
@@ -29,13 +30,17 @@ from amends.conversation import (
 )
 from amends.conversation_store import ConversationStore
 from amends.engine.sequence import Chunk, Request, Sampling
-from amends.errors import InvalidInput
+from amends.errors import InvalidInput, StoreUnavailable
 from amends.knowledge import Knowledge
 from amends.prompt import MessageTooLong, Prompt, PromptRenderer
 from amends.record import now_s
 from server.languages import Languages, nothing_found, only_this_language
 
+log = logging.getLogger(__name__)
+
 MARK_EVERY_S: Final = 2.0
+STORE_WITHIN_S: Final = 5.0  # how long a finished turn waits for a store that has gone away
+STORE_AGAIN_S: Final = 0.5
 HISTORY_TURNS: Final = 20  # rendering tries with one turn less until all fits: bound the tries
 _TURN_IDS: Final = uuid.UUID("6e1c1b5e-8f0d-4bb1-9f3a-0a54c3b0c0de")
 
@@ -50,7 +55,7 @@ class Writer(Protocol):
     @property
     def active_version(self) -> int: ...
 
-    def stream(self, request: Request) -> AsyncIterator[Chunk]: ...
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ class Responder:
         self._passages = passages
         self._sampling = sampling
         self._marked_at = 0.0
+        self._marking = True  # False while the store does not take the mark
 
     def prepare(self, conversation_id: str, message_id: str, text: str) -> Draft:
         """Checks and stores a message and gathers what its answer needs. Blocks; runs in a thread.
@@ -139,8 +145,21 @@ class Responder:
             turn = self._turn(draft, draft.fixed, self._engine.active_version, "stop")
         else:
             turn = await self._write(draft, draft.prompt, emit, scope)
-        await to_thread.run_sync(self._conversations.append, turn)
+        await self._store(turn)
         return turn
+
+    async def _store(self, turn: Turn) -> None:
+        """Appends the turn; a store that has gone away gets a few seconds to come back."""
+        give_up_at = time.monotonic() + STORE_WITHIN_S
+        while True:
+            try:
+                await to_thread.run_sync(self._conversations.append, turn)
+                return
+            except StoreUnavailable as error:
+                if time.monotonic() > give_up_at:
+                    raise
+                log.warning("turn %s is not stored yet: %s", turn.turn_id, error)
+                await anyio.sleep(STORE_AGAIN_S)
 
     def _draft(self, conversation: Conversation, message_id: str, text: str) -> Draft:
         turn_id = uuid.uuid5(_TURN_IDS, f"{conversation.conversation_id}/{message_id}").hex
@@ -181,9 +200,7 @@ class Responder:
         written = _Written(self._engine.active_version)
         request = Request(prompt.token_ids, self._sampling)
         with scope:
-            # Closing the stream is what cancels it; AsyncIterator does not tell that it can be.
-            stream = cast(AsyncGenerator[Chunk, None], self._engine.stream(request))
-            async with aclosing(stream) as chunks:
+            async with aclosing(self._engine.stream(request)) as chunks:  # closing it cancels
                 async for chunk in chunks:
                     await self._mark_activity()
                     self._take(chunk, decoder.push(chunk.token_ids), written, emit)
@@ -233,7 +250,15 @@ class Responder:
         )
 
     async def _mark_activity(self) -> None:
+        """Now and then: a hint for the trainer, which no answer must depend on."""
         now = time.monotonic()
-        if now - self._marked_at > MARK_EVERY_S:
-            self._marked_at = now
+        if now - self._marked_at <= MARK_EVERY_S:
+            return
+        self._marked_at = now
+        try:
             await to_thread.run_sync(self._activity.mark_visitor)
+            self._marking = True
+        except StoreUnavailable as error:
+            if self._marking:
+                log.warning("the trainer cannot be told that visitors are answered: %s", error)
+            self._marking = False

@@ -5,23 +5,21 @@ Knows nothing that the worker must agree on (amends.settings). Read once by the 
 
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class ServerSettings(BaseSettings):
-    """Each field is the environment variable AMENDS_SERVER_<NAME>."""
+    """Each field is the environment variable AMENDS_SERVER_<NAME>, but for the staff token."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="AMENDS_SERVER_", frozen=True, extra="ignore", populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix="AMENDS_SERVER_", frozen=True, extra="ignore")
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8765, ge=0, le=65535, description="0: any free port")
     staff_token: str | None = Field(
         None,
         min_length=16,
-        validation_alias=AliasChoices("AMENDS_STAFF_TOKEN", "AMENDS_SERVER_STAFF_TOKEN"),
+        alias="AMENDS_STAFF_TOKEN",  # the command line reads it too
         description="opens the console and the staff routes; unset: made once, in home/staff.token",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -49,6 +47,11 @@ class ServerSettings(BaseSettings):
         20, ge=1, description="TCP_USER_TIMEOUT: a peer that acknowledges nothing is dropped"
     )
     shutdown_s: int = Field(5, ge=0, description="time that running responses get at the end")
+
+    @field_validator("staff_token", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return value or None
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ Knows how to build none of them (app.py does). Invariant: `policy` is None until
 and never None again.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +31,7 @@ from server.settings import ServerSettings
 class Engine(Swappable, Protocol):
     """What the server needs of an engine (amends.engine.service.EngineService)."""
 
-    def stream(self, request: Request) -> AsyncIterator[Chunk]: ...
+    def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
 
     def queue_depth(self) -> int: ...
 

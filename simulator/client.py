@@ -2,8 +2,8 @@
 
 Knows no question, no gold and none of the programs' modules: what it believes about the wire
 stands here and is checked on every frame. Invariants: frames of a conversation arrive with `seq`
-growing by one (anything else raises ProtocolBroken, never a guess); a refusal that names a time is
-tried again then, a bounded number of times.
+growing by one, but for errors that concern this socket only (anything else raises ProtocolBroken,
+never a guess); a refusal that names a time is tried again then, a bounded number of times.
 """
 
 import asyncio
@@ -122,12 +122,13 @@ class Chat:
 
     async def _next_frame(self) -> dict[str, Any]:
         frame = await _receive(self._socket)
-        if (
-            frame["conversation_id"] is None
-        ):  # outside any conversation: such frames are not counted
+        if frame["conversation_id"] is None:  # outside any conversation: not counted
             return frame
         self.conversation_id = self.conversation_id or frame["conversation_id"]
-        if frame["conversation_id"] != self.conversation_id or frame["seq"] != self._seq + 1:
+        # An error that concerns this socket only takes no number: it carries the present one.
+        ours = frame["type"] == "error" and frame["seq"] == self._seq
+        in_order = ours or frame["seq"] == self._seq + 1
+        if frame["conversation_id"] != self.conversation_id or not in_order:
             raise ProtocolBroken(
                 f"expected frame {self._seq + 1} of conversation {self.conversation_id}, "
                 f"got {frame['seq']} of {frame['conversation_id']}"

@@ -3,7 +3,7 @@ minutes.
 
 Knows where things start and end; the stages are stages.py's. Exit codes: 0 the new version
 answers, 1 a stage broke, 3 the gate refused, 130 stopped by Ctrl-C. Invariant: on every path the
-install that it started is stopped and reaped.
+install that it started is stopped and reaped, and a temporary folder is removed or named.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from simulator.round import RoundBroke
 from simulator.stack import Stack, StackBroke, last_lines, running_stack
 from simulator.stages import Clock, Plan, play
 
-PASSED, BROKE, REFUSED = 0, 1, 3
+PASSED, BROKE, REFUSED, STOPPED = 0, 1, 3, 130
 READY_S = 900.0  # the first start fetches and converts the base model
 # The demo asks for its round itself; one that starts on its own would come in between.
 ENVIRONMENT = {
@@ -75,10 +75,14 @@ def demo(
     )
     # SIGTERM unwinds like Ctrl-C, so that the install is stopped on this path too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    status = _run(folder.resolve(), plan, Clock(console, Results(results)))
-    if home is None and status in (PASSED, REFUSED):
-        shutil.rmtree(folder)
-    else:
+    try:
+        status = _run(folder.resolve(), plan, Clock(console, Results(results)))
+    except KeyboardInterrupt:
+        status = STOPPED
+        console.print("Stopped.")
+    if home is None and status != BROKE:
+        shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
         console.print(f"The install's files are in {folder}", markup=False)
     raise typer.Exit(status)
 

@@ -17,6 +17,10 @@ class Cancelled(Exception):
     """Somebody asked the run to stop; everything up to the last checkpoint is kept."""
 
 
+class LearningFailed(Exception):
+    """A step cannot teach anything: its gradient is not finite, or nothing tells answers apart."""
+
+
 class Reporter(Protocol):
     def beat(self) -> None:
         """Between two pieces of work: renew, look for a cancel, make room for visitors."""

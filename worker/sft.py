@@ -15,7 +15,7 @@ from amends.backbone import Backbone
 from amends.lora import Lora
 from worker.checkpoints import Checkpoints
 from worker.learning_settings import LearningSettings
-from worker.reporting import Reporter
+from worker.reporting import LearningFailed, Reporter
 from worker.tokens import TokenBatch, Tokens
 
 
@@ -63,7 +63,9 @@ def _step(
     packed = lora.pack(backbone.dtype, backbone.device)
     loss = _nll(backbone, packed, TokenBatch.of(items, backbone.device)) / tokens
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(list(lora.tensors.values()), settings.max_grad_norm)
+    norm = torch.nn.utils.clip_grad_norm_(list(lora.tensors.values()), settings.max_grad_norm)
+    if not bool(norm.isfinite()):
+        raise LearningFailed(f"expected a finite gradient in the supervised steps, got norm {norm}")
     optimizer.step()
     return float(loss.detach())
 

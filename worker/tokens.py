@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from amends.errors import InvalidInput
 from amends.prompt import PromptRenderer
 from worker.data.examples import Answer, Context
 
@@ -33,11 +34,20 @@ class AnswerTokens:
             self.shop_name, context.passages, context.history, context.question
         ).token_ids
 
+    def fits(self, context: Context) -> bool:
+        """Whether the context still has room for the prompt: settings may have changed since."""
+        try:
+            room = self.renderer.context_tokens - len(self.prompt(context))
+        except InvalidInput:
+            return False
+        return room >= self.renderer.max_response_tokens
+
     def answer(self, answer: Answer) -> Tokens:
-        response = answer.token_ids
+        """An answer that the context has no room for is cut: no policy could write its rest."""
+        prompt, response = self.prompt(answer.context), answer.token_ids
         if response is None:
             response = self.renderer.encode_response(answer.response)
-        return self.prompt(answer.context), response
+        return prompt, response[: self.renderer.context_tokens - len(prompt)]
 
 
 @dataclass(frozen=True)

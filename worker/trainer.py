@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from amends.activity import Activity
+from amends.adapter_manifest import Manifest
 from amends.adapter_store import AdapterStore
 from amends.backbone import Backbone
 from amends.base_model import (
@@ -29,32 +30,27 @@ from amends.base_model import (
     serving_dtype,
 )
 from amends.conversation_store import ConversationStore
-from amends.errors import InvalidInput, LeaseLost, NotEnoughData, SettingsError
+from amends.errors import LeaseLost, NotEnoughData, SettingsError
 from amends.events import RunEvents
 from amends.feedback_store import FeedbackStore
 from amends.knowledge import Knowledge, folder_of
-from amends.lora import Lora, load_lora, save_lora
+from amends.lora import Lora, LoraShape, load_lora, save_lora
 from amends.prompt import PromptRenderer
 from amends.runs import Ended, Run, Runs
 from amends.settings import Settings
 from amends.store_client import StoreClient, connect
 from amends.verdict import Verdict
-from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
-from worker.data.examples import Context, PromptExample
-from worker.data.split import SplitSettings
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
-from worker.ppo.update import LearningFailed
-from worker.reporting import Cancelled, stage
-from worker.reward.reward_head import RewardHead
-from worker.reward.reward_head_store import load_reward_head, save_reward_head
+from worker.reporting import Cancelled, LearningFailed, stage
+from worker.reward.reward_head_store import save_reward_head
+from worker.round_inputs import RoundInputs, Sources, gather, previous_reward
 from worker.run_reporter import RunReporter
 from worker.tokens import AnswerTokens
 from worker.training_round import Round, RoundResult, run_round
 
 log = logging.getLogger(__name__)
 
-RECENT_CONVERSATIONS = 500
 DONE, STOPPED, LEASE_LOST, REFUSED = 0, 10, 11, 12
 
 
@@ -98,143 +94,89 @@ def main() -> int:
 
 
 def _perform(run: Run, stores: Stores, settings: Settings, model: Path) -> None:
+    published = stores.adapters.of_run(run.run_id, run.created_at)
+    if published is not None:  # an earlier attempt was killed between its publication and here
+        _finish(run, stores, published)
+        return
     folder = settings.runs_folder / str(run.run_id)
     report = RunReporter(run, stores.runs, stores.events, stores.activity, folder, settings.threads)
     torch.set_num_threads(settings.threads)
     learning = LearningSettings()
     knowledge = Knowledge.load(folder_of(settings))
+    sources = Sources(stores.feedback, stores.conversations, stores.adapters)
     try:
-        dataset = _dataset(run, stores, knowledge, settings, learning, report)
-        lm = load_causal_lm(model, serving_dtype(settings))
-        backbone = Backbone(lm, settings.context_tokens)
-        shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
+        inputs = gather(run, sources, knowledge, settings, learning, report)
+        backbone = Backbone(load_causal_lm(model, serving_dtype(settings)), settings.context_tokens)
         renderer = PromptRenderer(
             load_tokenizer(model), settings.context_tokens, settings.max_response_tokens
         )
-        champion = stores.adapters.alias("champion")
-        start: Lora | None = None
-        if champion != 0:
-            stores.adapters.verify(champion)
-            start = load_lora(stores.adapters.folder(champion), shape)
+        shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
         result = run_round(
             Round(
                 backbone=backbone,
                 lora_shape=shape,
                 tokens=AnswerTokens(renderer, knowledge.shop.name),
-                dataset=dataset,
-                must_pass=_must_pass(knowledge, settings),
-                champion=start,
-                previous_reward=_previous_reward(settings),
+                dataset=inputs.dataset,
+                must_pass=inputs.must_pass,
+                champion=_adapter(stores.adapters, inputs.champion, shape),
+                previous_reward=previous_reward(settings),
                 optimizer=run.optimizer,
                 settings=learning,
                 thresholds=GateThresholds(),
-                folder=folder,
+                folder=inputs.work_folder,
                 report=report,
             )
         )
-        verdict = Verdict(passed=result.verdict.passed, reasons=result.verdict.reasons)
         with stage(report, "publish"):
-            version = _publish(
-                run, stores, settings, dataset, champion, model.name, result, verdict
-            )
-        state: Ended = "CANDIDATE" if verdict.passed else "REJECTED"
-        stores.runs.finish(run.run_id, run.epoch, state, version=version, verdict=verdict)
+            manifest = _publish(run, stores, settings, inputs, model.name, result)
+        _finish(run, stores, manifest)
     finally:
         report.close()
 
 
-def _dataset(
-    run: Run,
-    stores: Stores,
-    knowledge: Knowledge,
-    settings: Settings,
-    learning: LearningSettings,
-    report: RunReporter,
-) -> Dataset:
-    with stage(report, "claim"):
-        stores.feedback.claim(run.run_id)
-        feedback = stores.feedback.all_used(run.run_id)
-        ids = sorted({item.conversation_id for item in feedback})
-        conversations = {i: stores.conversations.read(i) for i in ids}
-        # Prompts come from all conversations, not only from those that somebody judged.
-        for conversation in stores.conversations.recent(RECENT_CONVERSATIONS):
-            conversations.setdefault(conversation.conversation_id, conversation)
-        report.log(f"{len(feedback)} pieces of feedback on {len(conversations)} conversations")
-    with stage(report, "dataset"):
-        questions = [q for q in knowledge.questions if not q.must_pass]
-        fill_up = [
-            FillUp(q.question, knowledge.retrieve(q.question, settings.passages), q.intent)
-            for q in questions
-        ]
-        fill_up = [item for item in fill_up if item.passages]
-        wanted = DatasetSettings(
-            split=SplitSettings(holdout_share=learning.holdout_share),
-            holdout_prompts=learning.gate_prompts,
-        )
-        dataset = build_dataset(feedback, conversations, fill_up, wanted)
-        folder = settings.runs_folder / str(run.run_id)
-        (folder / "data_manifest.json").write_text(dataset.manifest.to_json())
-        for sizes, name in (
-            (dataset.manifest.train, "train"),
-            (dataset.manifest.holdout, "hold-out"),
-        ):
-            report.log(
-                f"{name}: {sizes.corrections} corrections, {sizes.pairs} pairs, {sizes.thumbs} "
-                f"thumbs, {sizes.ratings} ratings, {sizes.prompts} prompts"
-            )
-    return dataset
-
-
-def _must_pass(knowledge: Knowledge, settings: Settings) -> list[PromptExample]:
-    """The shop's must-pass questions; they are never trained on."""
-    found = []
-    for question in knowledge.questions:
-        passages = knowledge.retrieve(question.question, settings.passages)
-        if question.must_pass and passages:
-            context = Context("", question.question, (), passages, token_ids=None)
-            found.append(PromptExample(context, question.id, question.intent, fill_up=True))
-    return found
-
-
-def _previous_reward(settings: Settings) -> RewardHead | None:
-    """The newest reward model of an earlier round, when this program can still read it."""
-    if not settings.reward_models_folder.is_dir():
+def _adapter(adapters: AdapterStore, version: int, shape: LoraShape) -> Lora | None:
+    """The version's weights, checked; None for the base model."""
+    if version == 0:
         return None
-    for folder in sorted(settings.reward_models_folder.iterdir(), reverse=True):
-        try:
-            return load_reward_head(folder)
-        except InvalidInput as error:
-            log.warning("%s", error)
-    return None
+    adapters.verify(version)
+    return load_lora(adapters.folder(version), shape)
 
 
 def _publish(
     run: Run,
     stores: Stores,
     settings: Settings,
-    dataset: Dataset,
-    parent: int,
+    inputs: RoundInputs,
     model_name: str,
     result: RoundResult,
-    verdict: Verdict,
-) -> int:
-    """The version, whole on disk; the alias `candidate` points at it when it passed."""
+) -> Manifest:
+    """The version, whole on disk, with the reward model that it was trained against."""
     staged = stores.adapters.stage(run.run_id)
     save_lora(result.candidate, staged, model_name)
     manifest = stores.adapters.publish(
         staged,
-        parent=parent,
+        parent=inputs.champion,
         run_id=run.run_id,
-        data_manifest_hash=dataset.manifest.hash,
+        run_created_at=run.created_at,
+        data_manifest_hash=inputs.dataset.manifest.hash,
         metrics=result.metrics,
-        verdict=verdict,
+        verdict=Verdict(passed=result.verdict.passed, reasons=result.verdict.reasons),
         fence=lambda: stores.runs.check(run.run_id, run.epoch),
     )
     if result.reward is not None:
         save_reward_head(result.reward, settings.reward_models_folder / f"{manifest.version:06d}")
-    if verdict.passed:
+    return manifest
+
+
+def _finish(run: Run, stores: Stores, manifest: Manifest) -> None:
+    """What the manifest says, on the alias and in the run's record: the end of the run."""
+    verdict = manifest.verdict
+    passed = verdict is not None and verdict.passed
+    if passed:
+        stores.runs.check(run.run_id, run.epoch)
         stores.adapters.set_candidate(manifest.version, f"run {run.run_id}", "passed the gate")
-    return manifest.version
+    state: Ended = "CANDIDATE" if passed else "REJECTED"
+    stores.runs.finish(run.run_id, run.epoch, state, version=manifest.version, verdict=verdict)
 
 
 def _open_stores(client: StoreClient, adapters: AdapterStore) -> Stores:

@@ -5,8 +5,9 @@ Invariant: each stage leaves what a resumed round needs in `folder`, so a killed
 most the work since its last checkpoint.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amends.backbone import Backbone
@@ -70,6 +71,13 @@ class RoundResult:
 def run_round(task: Round) -> RoundResult:
     """Train a candidate and judge it. Raises NotEnoughData, LearningFailed, and what `beat`
     raises."""
+    fits = task.tokens.fits
+    train, holdout = task.dataset.train.only(fits), task.dataset.holdout.only(fits)
+    task = replace(
+        task,
+        dataset=replace(task.dataset, train=train, holdout=holdout),
+        must_pass=[prompt for prompt in task.must_pass if fits(prompt.context)],
+    )
     with_ppo = _choose(task)
     policy = Lora.fresh(task.lora_shape, task.settings.seed)
     if task.champion is not None:
@@ -85,6 +93,7 @@ def run_round(task: Round) -> RoundResult:
         thresholds = task.thresholds.model_copy(update={"optional": optional})
         verdict = judge_candidate(examined.measurements, thresholds)
     metrics |= _gate_numbers(examined)
+    metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     task.report.metrics("gate", 1, metrics)
     reward = None if models.reward is None else models.reward.head
     return RoundResult(policy, reward, verdict, examined, metrics)
@@ -104,7 +113,10 @@ def _choose(task: Round) -> bool:
             f"PPO needs a reward model, and that {settings.min_pairs} judged pairs to train on; "
             f"got {train.trusted_pairs}. Collect more corrections, or run with --optimizer sft."
         )
-    if not enough_pairs and len(train.corrections) < MIN_CORRECTIONS:
+    if len(train.prompts) < 2:
+        raise NotEnoughData("a round needs at least two questions to train on; got fewer")
+    without_ppo = not enough_pairs or task.optimizer == "sft"
+    if without_ppo and len(train.corrections) < MIN_CORRECTIONS:
         raise NotEnoughData(
             f"a round needs at least {MIN_CORRECTIONS} corrections to imitate, or "
             f"{settings.min_pairs} judged pairs for a reward model; got {len(train.corrections)} "
@@ -148,7 +160,7 @@ def _reward_models(task: Round, with_reward: bool) -> RewardModels:
 def _champion_samples(task: Round) -> tuple[Answer, ...]:
     """What the champion writes at the rollout temperature: the scale's zero and unit."""
     settings = task.settings
-    limits = Limits(settings.episodes, 64, max_positions=task.backbone.max_positions)
+    limits = Limits(settings.episodes, max_positions=task.backbone.max_positions)
     ends = task.tokens.renderer.eos_token_ids
     engine = Engine(task.backbone, task.lora_shape, ends, limits)
     version = 0
@@ -189,7 +201,8 @@ def _examine(task: Round, policy: Lora, models: RewardModels) -> Examined:
 
 def _gate_numbers(examined: Examined) -> dict[str, float]:
     found = examined.measurements
-    numbers = {"gate/kl": found.kl or 0.0}
+    kls = {"gate/kl": found.kl, "gate/kl_to_base": found.kl_to_base}
+    numbers = {name: value for name, value in kls.items() if value is not None}
     for name, share in (("champion", found.wins_over_champion), ("base", found.wins_over_base)):
         if share is not None:
             numbers[f"gate/wins_over_{name}"] = share.value

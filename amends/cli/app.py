@@ -52,7 +52,9 @@ app.add_typer(model, name="model")
 @model.command()
 def fetch() -> None:
     """Download and convert the base model now, so that `amends up` starts at once."""
-    console.print(str(fetched_base_model(read_settings())), markup=False, soft_wrap=True)
+    with up.sigterm_unwinds():
+        folder = fetched_base_model(read_settings())
+    console.print(str(folder), markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -7,11 +7,11 @@ names every file with its rows and SHA-256. Redacts nothing: the files hold what
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -58,17 +58,18 @@ def export(
     settings = read_settings()
     shop = Knowledge.load(folder_of(settings)).shop.name
     kinds = kind or list(Kind)
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    with opened_store(settings) as (_, store):
-        counts = write_files(fresh, shop, everything(store), kinds)
-    files = {
-        f"{k}.jsonl": {"rows": counts[k], "sha256": sha256(fresh / f"{k}.jsonl")} for k in kinds
-    }
-    manifest = {"schema_version": 1, "created_at": now_s(), "shop": shop, "files": files}
-    (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
-    fresh.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as work:
+        fresh = Path(work, "export")
+        fresh.mkdir()
+        with opened_store(settings) as (_, store):
+            counts = write_files(fresh, shop, everything(store), kinds)
+        files = {
+            f"{k}.jsonl": {"rows": counts[k], "sha256": sha256(fresh / f"{k}.jsonl")} for k in kinds
+        }
+        manifest = {"schema_version": 1, "created_at": now_s(), "shop": shop, "files": files}
+        (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+        fresh.rename(folder)
     if as_json:
         print_json(manifest)
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from amends.cli.output import Bars
-from amends.errors import SettingsError
+from amends.errors import ModelUnavailable, SettingsError
 from amends.settings import Settings
 
 if TYPE_CHECKING:  # both cost a good part of a second, and `amends --help` needs neither
@@ -64,11 +64,21 @@ def base_model_at_hand(settings: Settings) -> Path | None:
 
 
 def adapter_store(settings: Settings) -> "AdapterStore":
-    """The adapter versions of this install, for the base model that it is set to."""
+    """The adapter versions of this install, for the base model that it is set to.
+
+    Fetches nothing and starts no line: that is `amends up`'s. Raises ModelUnavailable,
+    AdapterRefused.
+    """
     from amends.adapter_store import AdapterStore
     from amends.base_model import base_hash
 
-    return AdapterStore(settings.adapters_folder, base_hash(fetched_base_model(settings)))
+    folder = base_model_at_hand(settings)
+    if folder is None:
+        raise ModelUnavailable(
+            f"the base model ({settings.base_model or 'the default one'}) is not here yet, so it "
+            "has no adapters; `amends up` fetches it. Set AMENDS_BASE_MODEL as `amends up` has it"
+        )
+    return AdapterStore(settings.adapters_folder, base_hash(folder))
 
 
 def operator() -> str:

@@ -8,11 +8,12 @@ import fcntl
 import http.client
 import json
 import os
+import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -54,10 +55,11 @@ def up(host: Host = "127.0.0.1", port: Port = 8765, only: Only = None) -> None:
     """Run everything: store, chat server, workers. Ctrl-C stops it.
 
     The first start fetches the base model. Exit codes: 0 stopped on request, 1 could not start or a
-    program kept crashing, 2 wrong usage, 130 killed by a second Ctrl-C.
+    program kept crashing, 2 wrong usage, 130 stopped before the programs ran, or killed by a second
+    Ctrl-C.
     """
     settings = read_settings()
-    with only_one(settings.home):
+    with only_one(settings.home), sigterm_unwinds():
         if only != "workers":
             require_free_port(host, port)
         fetched_base_model(settings)
@@ -126,6 +128,19 @@ def environment_of(settings: Settings, url: str, host: str, port: int) -> dict[s
 
 
 @contextmanager
+def sigterm_unwinds() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt: what was begun is undone, also before the supervisor runs.
+
+    Knows only the main thread, where signals arrive.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def only_one(home: Path) -> Iterator[None]:
     """Holds the home's lock. Raises CannotStart when another `amends up` has it."""
     home.mkdir(parents=True, exist_ok=True)
@@ -168,22 +183,24 @@ def require_free_port(host: str, port: int) -> None:
 
 
 def policy_version(host: str, port: int) -> int | None:
-    """The version that the server answers with; None while it is not ready."""
+    """The version that the server answers with; None while it is not ready, or is not ours."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     connection = http.client.HTTPConnection(reachable, port, timeout=PROBE_S)
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()
         body = response.read()
-    except (OSError, http.client.HTTPException):
+        return int(json.loads(body)["policy_version"]) if response.status == 200 else None
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return None
     finally:
         connection.close()
-    return int(json.loads(body)["policy_version"]) if response.status == 200 else None
 
 
 class Announcement:
-    """Probes the server, prints the addresses once it is ready, then rests."""
+    """Probes the server, prints the addresses once it is ready, then rests. Raises nothing: what
+    runs goes on running when it cannot be announced.
+    """
 
     def __init__(self, settings: Settings, host: str, port: int) -> None:
         self._settings, self._host, self._port = settings, host, port
@@ -198,7 +215,11 @@ class Announcement:
         version = policy_version(self._host, self._port)
         if version is not None:
             self._done = True
-            announce(self._settings, self._host, self._port, version)
+            try:
+                announce(self._settings, self._host, self._port, version)
+            except (AmendsError, OSError) as error:
+                with suppress(OSError):  # nobody reads standard error either
+                    note(f"Amends is up, but that could not be announced: {error}")
         elif now - self._began > READY_NOTE_S and not self._noted:
             self._noted = True
             log = self._settings.home / "logs" / "server.log"

@@ -40,12 +40,7 @@ class Engine:
 
     def submit(self, request: Request, on_chunk: Callable[[Chunk], None]) -> Sequence:
         """Queue a request; `on_chunk` is called from step(). Raises EngineBusy, InvalidInput."""
-        needed = len(request.prompt_ids) + request.sampling.max_tokens
-        if not request.prompt_ids or needed > self._limits.max_positions:
-            raise InvalidInput(
-                f"expected a prompt that with its response fits {self._limits.max_positions} "
-                f"tokens, got {len(request.prompt_ids)} + {request.sampling.max_tokens}"
-            )
+        self._require_room(request)
         self._next_id += 1
         sequence = Sequence(self._next_id, request, on_chunk)
         self._scheduler.add(sequence)
@@ -93,15 +88,24 @@ class Engine:
         self, requests: Sequences[Request], between_steps: Callable[[], None] | None = None
     ) -> list[Sequence]:
         """Run these requests to their end, in order of `requests` (the trainer's rollouts)."""
+        for request in requests:
+            self._require_room(request)
         waiting = [Sequence(0, request, _ignore) for request in requests]
         pending = list(reversed(waiting))
         while pending or any(s.state is not State.FINISHED for s in waiting):
-            while pending and len(self._scheduler.waiting) < self._limits.max_running:
+            room = min(self._limits.max_running, self._limits.max_waiting)
+            while pending and len(self._scheduler.waiting) < room:
                 self._scheduler.add(pending.pop())
             if between_steps is not None:
                 between_steps()
             self.step()
         return waiting
+
+    def abandon(self) -> None:
+        """End everything that waits or runs, as cancelled: there will be no further step."""
+        for sequence in (*self._scheduler.waiting, *self._scheduler.rows.running):
+            if sequence.state is not State.FINISHED:
+                self._tell_end(sequence, (), (), "cancelled")
 
     @property
     def waiting(self) -> int:
@@ -110,6 +114,14 @@ class Engine:
     @property
     def running(self) -> int:
         return len(self._scheduler.rows.running)
+
+    def _require_room(self, request: Request) -> None:
+        needed = len(request.prompt_ids) + request.sampling.max_tokens
+        if not request.prompt_ids or needed > self._limits.max_positions:
+            raise InvalidInput(
+                f"expected a prompt that with its response fits {self._limits.max_positions} "
+                f"tokens, got {len(request.prompt_ids)} + {request.sampling.max_tokens}"
+            )
 
     def _postprocess(
         self, sequences: tuple[Sequence, ...], tokens: list[int], logprobs: list[float]
@@ -133,8 +145,17 @@ class Engine:
         reason: FinishReason,
     ) -> None:
         move = self._scheduler.finish(sequence, reason)
+        self._tell_end(sequence, tokens, logprobs, reason)
         if move is not None:
             self._runner.move(move)
+
+    def _tell_end(
+        self,
+        sequence: Sequence,
+        tokens: tuple[int, ...],
+        logprobs: tuple[float, ...],
+        reason: FinishReason,
+    ) -> None:
         version = self.slots.active_version if sequence.version is None else sequence.version
         sequence.on_chunk(Chunk(tokens, logprobs, version, reason))
 

@@ -10,8 +10,9 @@ import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -39,7 +40,9 @@ class EngineService:
         self._engine = engine
         self._shape = lora_shape
         self._probe = probe
-        self._commands: deque[Callable[[], None]] = deque()
+        self._commands: deque[tuple[Future[Any], Callable[[], None]]] = deque()
+        self._lock = threading.Lock()
+        self._ended = False
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -70,9 +73,16 @@ class EngineService:
         chunks: asyncio.Queue[Chunk] = asyncio.Queue()
 
         def on_chunk(chunk: Chunk) -> None:
-            loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+            with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
 
-        sequence = await self._call(lambda: self._engine.submit(request, on_chunk))
+        submitted = self._post(lambda: self._engine.submit(request, on_chunk))
+        try:
+            sequence = await asyncio.wrap_future(submitted)
+        except asyncio.CancelledError:
+            # Too late to take it back: then it is cancelled as soon as it has a sequence.
+            submitted.add_done_callback(self._cancel_submitted)
+            raise
         finished = False
         try:
             while not finished:
@@ -102,7 +112,7 @@ class EngineService:
         await self._call(lambda: self._engine.activate(version))
 
     def close(self) -> None:
-        """Stop the thread after the present step; streams in flight get no more chunks."""
+        """Stop the thread after the present step; streams in flight end as cancelled."""
         self._closing = True
         self._wake.set()
         self._thread.join()
@@ -113,37 +123,61 @@ class EngineService:
             try:
                 return await self._call(command)
             except EngineBusy as busy:
-                if asyncio.get_running_loop().time() > deadline:
+                if self._ended or asyncio.get_running_loop().time() > deadline:
                     raise
                 await asyncio.sleep(busy.retry_after_s)
 
     async def _call(self, command: Callable[[], T]) -> T:
         """Run a command on the engine's thread, between two steps."""
-        if not self.alive:
-            raise EngineBusy("the engine has stopped; restart the server", retry_after_s=30.0)
+        return await asyncio.wrap_future(self._post(command))
+
+    def _post(self, command: Callable[[], T]) -> "Future[T]":
         future: Future[T] = Future()
 
         def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(command())
             except AmendsError as error:
                 future.set_exception(error)
+            except BaseException as error:
+                future.set_exception(error)
+                raise
 
-        self._commands.append(run)
+        with self._lock:
+            if self._ended:
+                raise EngineBusy("the engine has stopped; restart the server", retry_after_s=30.0)
+            self._commands.append((future, run))
         self._wake.set()
-        return await asyncio.wrap_future(future)
+        return future
+
+    def _cancel_submitted(self, submitted: "Future[Sequence]") -> None:
+        if not submitted.cancelled() and submitted.exception() is None:
+            self.cancel(submitted.result())
 
     def _run(self) -> None:
         try:
             while not self._closing:
                 while self._commands:
-                    self._commands.popleft()()
+                    self._commands.popleft()[1]()
                 if not self._engine.step():
                     self._wake.wait()
                     self._wake.clear()
         except BaseException:
             log.exception("the engine's thread ended")
             raise
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Nobody waits for a thread that is gone."""
+        with self._lock:
+            self._ended = True
+        for future, _ in self._commands:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(EngineBusy("the engine has stopped", retry_after_s=30.0))
+        self._engine.abandon()
 
 
 def start(settings: Settings) -> EngineService:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
+from amends.conversation import MAX_MESSAGE_BYTES
 from amends.errors import AmendsError, InvalidInput
 from amends.events import Event
 from amends.record import now_s
@@ -24,7 +25,7 @@ from amends.runs import Optimizer
 from server.auth import STAFF_COOKIE, StaffLogin
 from server.console import views, wording
 from server.edge import CONSOLE_CSP
-from server.errors import Forbidden, TooManyRequests, Unauthorized, status_of
+from server.errors import Forbidden, TooManyRequests, Unauthorized, status_of, text_of
 from server.routes.callers import StateOf, address_of, state_of
 from server.routes.feedback import correct
 from server.routes.runs import start
@@ -155,8 +156,14 @@ def conversation(request: Request, state: StateOf, login: Login, conversation_id
 def post_correction(
     state: StateOf, login: FormLogin, turn_id: str, response: Text = ""
 ) -> Response:
-    if not response.strip():
+    response = response.strip()
+    if not response:
         raise InvalidInput("expected the answer that should have been given, got an empty one")
+    if len(response) > MAX_MESSAGE_BYTES:
+        raise InvalidInput(
+            f"expected a correction of at most {MAX_MESSAGE_BYTES} characters, "
+            f"got {len(response)}; shorten it"
+        )
     conversation_id = state.conversations.turn(turn_id).conversation_id
     correct(state, turn_id, login.name, response)
     return _back(f"/console/conversations/{conversation_id}", "corrected", f"turn-{turn_id}")
@@ -212,9 +219,12 @@ def activate(state: StateOf, login: FormLogin, version: int, reason: Text = "") 
     return _back("/console/versions", "activated")
 
 
-def roll_back(state: StateOf, login: FormLogin, reason: Text = "") -> Response:
+def roll_back(
+    state: StateOf, login: FormLogin, champion: Annotated[int, Form()], reason: Text = ""
+) -> Response:
     adapters = state.require_policy().adapters
-    adapters.roll_back(by=login.name, reason=reason or "rolled back in the console")
+    reason = reason or "rolled back in the console"
+    adapters.roll_back(by=login.name, reason=reason, expected=champion)
     return _back("/console/versions", "rolled_back")
 
 
@@ -254,7 +264,7 @@ def _failed(request: Request, error: Exception) -> Response:
         return RedirectResponse(f"/console/login{wanted}", 303)
     status, text = 422, "the form was not filled in as expected"
     if isinstance(error, AmendsError):
-        status, text = status_of(error)[0], str(error)
+        status, text = status_of(error)[0], text_of(error)
     elif isinstance(error, HTTPException):
         status, text = error.status_code, str(error.detail)
     try:

@@ -32,6 +32,9 @@ class Activation(Record):
 
 class RollBack(Record):
     reason: str = Field("", max_length=500)
+    champion: int | None = Field(
+        None, ge=0, description="the version to leave: 409 when another is champion by now"
+    )
 
 
 class Aliases(Record):
@@ -80,7 +83,10 @@ def roll_back(
     staff: Staff,
     body: Annotated[RollBack | None, Body(examples=[{"reason": "wrong prices"}])] = None,
 ) -> Aliases:
-    """Makes the champion before this one champion again."""
+    """Makes the champion before this one champion again; sent twice with `champion`, it moves
+    once.
+    """
+    wanted = body or RollBack()
     adapters = state.require_policy().adapters
-    adapters.roll_back(by=staff, reason=(body or RollBack()).reason)
+    adapters.roll_back(by=staff, reason=wanted.reason, expected=wanted.champion)
     return Aliases(aliases=adapters.aliases())

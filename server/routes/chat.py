@@ -87,7 +87,7 @@ class Connection:
         writer = asyncio.create_task(self._write(listener))
         try:
             while self._bad_frames < MAX_BAD_FRAMES:
-                await self._answer(await self._receive(), channel)
+                await self._answer(await self._receive(), channel, listener)
             listener.close(POLICY_VIOLATION)
             await asyncio.wait([writer], timeout=LAST_WORDS_S)
         finally:
@@ -154,23 +154,22 @@ class Connection:
         shop = self._state.knowledge.shop
         return Shop(name=shop.name, greeting=shop.greeting)
 
-    async def _answer(self, text: str, channel: Channel) -> None:
+    async def _answer(self, text: str, channel: Channel, listener: Listener) -> None:
         try:
             frame = parse_client_frame(text)
             if isinstance(frame, Hello):
                 raise BadFrame("bad_frame", "expected message or cancel, got a second hello")
         except BadFrame as error:
             self._bad_frames += 1
-            channel.publish(Error(code=error.code, message=str(error)))
+            channel.tell(listener, Error(code=error.code, message=str(error)))
             return
         if isinstance(frame, Cancel):
-            self._cancel(frame, channel)
+            self._cancel(frame, channel, listener)
         else:
             await self._message(frame, channel)
 
     async def _message(self, message: Message, channel: Channel) -> None:
-        if channel.reply is not None and channel.reply.message_id == message.message_id:
-            channel.repeat_accepted()
+        if channel.repeat_accepted(message.message_id):
             return
         try:
             responder = self._state.require_policy().responder
@@ -178,7 +177,11 @@ class Connection:
         except AmendsError as error:
             channel.publish(as_frame(error, message.message_id))
             return
-        if channel.reply is not None:  # looked at last: nothing awaits between here and start()
+        # Looked at last, for nothing awaits between here and start(): meanwhile another socket may
+        # have brought this message, or another one.
+        if channel.repeat_accepted(message.message_id):
+            return
+        if channel.reply is not None:
             text = "a response is still being written; wait for done, or cancel it"
             channel.publish(Error(code="not_now", message=text, message_id=message.message_id))
             return
@@ -195,12 +198,13 @@ class Connection:
         )
         await to_thread.run_sync(check)
 
-    def _cancel(self, cancel: Cancel, channel: Channel) -> None:
+    def _cancel(self, cancel: Cancel, channel: Channel, listener: Listener) -> None:
         if channel.reply is not None and channel.reply.response_id == cancel.response_id:
             channel.reply.scope.cancel()
             return
         text = "no such response is being written"
-        channel.publish(Error(code="not_found", message=text, response_id=cancel.response_id))
+        error = Error(code="not_found", message=text, response_id=cancel.response_id)
+        channel.tell(listener, error)
 
     async def _receive(self) -> str:
         """The next text frame. Raises WebSocketDisconnect."""

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from amends.adapter_manifest import Manifest
 from amends.adapter_store import AdapterStore
-from amends.errors import AdapterRefused, InvalidInput, LeaseLost, NotFound
+from amends.errors import AdapterRefused, BadTransition, InvalidInput, LeaseLost, NotFound
 from amends.verdict import Verdict
 
 PASSED = Verdict(passed=True, reasons=("wins 60 %",))
@@ -49,6 +50,7 @@ def _publish(
     verdict: Verdict | None = PASSED,
     fence: Callable[[], None] = _held,
     parent: int = 0,
+    created_at: float = 0.0,
 ) -> Manifest:
     return store.publish(
         _fill(store.stage(run_id), f"weights {run_id}".encode()),
@@ -58,6 +60,7 @@ def _publish(
         metrics={"win_rate": 0.6},
         verdict=verdict,
         fence=fence,
+        run_created_at=created_at,
     )
 
 
@@ -146,11 +149,13 @@ def test_a_version_that_did_not_pass_the_gate_is_activated_only_by_force(
 
 
 def test_another_base_model_starts_a_new_line_and_refuses_the_old_versions(
-    store: AdapterStore, root: Path
+    store: AdapterStore, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     _publish(store, 1)
     store.activate(1, by="anna", reason="better")
-    other = AdapterStore(root, "base-b")
+    with caplog.at_level("WARNING"):
+        other = AdapterStore(root, "base-b", may_start_line=True)
+    assert "line 2 of adapters starts at version 0" in caplog.text
     assert other.aliases() == {"champion": 0}
     assert [manifest.version for manifest in other.list()] == [1]
     with pytest.raises(AdapterRefused, match="base-a"):
@@ -162,6 +167,44 @@ def test_another_base_model_starts_a_new_line_and_refuses_the_old_versions(
         store.alias("champion")
     with pytest.raises(AdapterRefused, match="base-b"):
         _publish(store, 3)
+
+
+def test_who_may_not_start_a_line_changes_nothing_with_another_base_model(
+    store: AdapterStore, root: Path
+) -> None:
+    _publish(store, 1)
+    store.activate(1, by="anna", reason="better")
+    before = (root / "aliases.json").read_bytes(), (root / "audit.jsonl").read_bytes()
+    with pytest.raises(AdapterRefused, match=r"base-a.*base-b.*set AMENDS_BASE_MODEL"):
+        AdapterStore(root, "base-b")
+    assert ((root / "aliases.json").read_bytes(), (root / "audit.jsonl").read_bytes()) == before
+    assert store.aliases() == {"champion": 1, "previous": 0}
+
+
+def test_a_run_whose_id_is_used_again_after_the_store_was_emptied_gets_a_version_of_its_own(
+    store: AdapterStore,
+) -> None:
+    first = _publish(store, 1)
+    assert store.of_run(1) == store.of_run(1, first.created_at) == first
+    later = first.created_at + 1e-3
+    assert store.of_run(1, later) is None
+    assert store.of_run(2) is None
+    while time.time() < later:
+        time.sleep(1e-3)
+    second = _publish(store, 1, created_at=later)
+    assert (second.version, second.run_id) == (2, 1)
+    assert _publish(store, 1, created_at=later) == store.of_run(1, later) == second
+
+
+def test_a_roll_back_that_is_sent_twice_moves_once(store: AdapterStore) -> None:
+    for run_id in (1, 2):
+        _publish(store, run_id)
+        store.activate(run_id, by="anna", reason="better")
+    assert store.roll_back(by="bob", reason="complaints", expected=2) == 1
+    before = store.aliases(), store.audit()
+    with pytest.raises(BadTransition, match=r"expected version 2 .* it is version 1 by now"):
+        store.roll_back(by="bob", reason="complaints", expected=2)
+    assert (store.aliases(), store.audit()) == before
 
 
 def test_a_version_number_is_never_given_twice(store: AdapterStore, root: Path) -> None:

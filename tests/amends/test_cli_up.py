@@ -7,14 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
 
+from amends.cli import up
+from amends.settings import Settings
 from tests.amends.command_line import Amends
+from tests.silent_index import silent_index
 from tests.tiny_model import make_tiny_model
 
 WAIT_S = 90.0
@@ -27,13 +33,17 @@ def until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Install:
     """A running `amends up`."""
 
     def __init__(self, home: Path, model: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.home = home
         self.output = home.parent / "up.out"
         unset = ("AMENDS_REDIS_URL", "AMENDS_STAFF_TOKEN", "AMENDS_KNOWLEDGE")
@@ -120,6 +130,88 @@ def test_a_second_up_on_the_same_home_is_refused(install: Install) -> None:
 
     assert second.returncode == 1
     assert f"already runs on {install.home} (process {install.process.pid})" in second.stderr
+
+
+def pip_of(program: subprocess.Popen[bytes]) -> psutil.Process:
+    """Once it runs as pip: before, it is a fork of the program."""
+
+    def found() -> list[psutil.Process]:
+        children = psutil.Process(program.pid).children(recursive=True)
+        return [child for child in children if "pip" in child.cmdline()]
+
+    until(lambda: bool(found()), "pip to start")
+    return found()[0]
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize("command", [("up", "--port", "0"), ("model", "fetch")])
+def test_a_first_start_that_is_stopped_leaves_nothing_behind(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    port = str(free_port())
+    words = [port if word == "0" else word for word in command]
+    with silent_index(tmp_path / "cache") as environment:
+        environment["AMENDS_HOME"] = str(tmp_path / "home")
+        with subprocess.Popen([sys.executable, "-m", "amends", *words], env=environment) as program:
+            pip = pip_of(program)
+            program.send_signal(signal.SIGTERM)
+            assert program.wait(WAIT_S) == 130
+        assert is_gone(pip)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux")
+def test_a_first_start_that_is_killed_takes_pip_along(tmp_path: Path) -> None:
+    with silent_index(tmp_path / "cache") as environment:
+        command = [sys.executable, "-m", "amends", "model", "fetch"]
+        with subprocess.Popen(command, env=environment) as program:
+            pip = pip_of(program)
+            program.kill()
+        until(lambda: is_gone(pip), "pip to end")
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[int]:
+    """The port of something that answers every GET with 200 and `body`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_what_cannot_be_announced_goes_on_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("AMENDS_STAFF_TOKEN", raising=False)
+    monkeypatch.setattr(up, "PROBE_S", 0.2)  # also the probe's time-out
+    with answering(b'{"ready": true, "policy_version": 3}') as port:
+        announcement = up.Announcement(Settings(home=tmp_path), "127.0.0.1", port)
+        for _ in range(3):
+            time.sleep(0.25)
+            announcement()
+    said = capsys.readouterr().err
+    assert said.count("could not be announced") == 1 and "staff.token" in said
+
+
+@pytest.mark.parametrize("body", [b"hello", b"{}", b"[]", b'{"policy_version": null}'])
+def test_something_else_that_answers_on_the_port_is_no_server_of_ours(body: bytes) -> None:
+    with answering(body) as port:
+        assert up.policy_version("127.0.0.1", port) is None
 
 
 def test_a_taken_port_is_said_before_anything_starts(amends: Amends, amends_home: Path) -> None:

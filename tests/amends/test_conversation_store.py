@@ -96,9 +96,12 @@ def test_recent_gives_the_conversation_that_spoke_last_first_page_by_page(
         store.recent(3, before="nothing")
 
 
-def test_frames_are_numbered_one_by_one(store: ConversationStore) -> None:
-    conversation_id = store.open("visitor").conversation_id
-    assert [store.next_seq(conversation_id) for _ in range(3)] == [1, 2, 3]
+def test_a_conversation_in_which_nobody_spoke_crowds_out_no_other(store: ConversationStore) -> None:
+    spoken = store.open("visitor").conversation_id
+    store.append(_turn(spoken))
+    empty = store.open("visitor")
+    assert [conversation.conversation_id for conversation in store.recent(1)] == [spoken]
+    assert store.read(empty.conversation_id) == empty
 
 
 def test_a_score_replaces_the_one_before(store: ConversationStore) -> None:

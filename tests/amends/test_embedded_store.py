@@ -4,12 +4,15 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
+from amends import embedded_store
 from amends.embedded_store import StoreClient, connect, open_store
 from amends.errors import SettingsError, StoreUnavailable
 from amends.settings import Settings
@@ -65,6 +68,56 @@ def test_a_server_killed_with_9_comes_back_under_its_url_with_all_it_acknowledge
         with open_store(settings) as second:
             assert second == url
             assert client.get("acknowledged") == "1"
+
+
+def _servers_of(home: Path) -> list[int]:
+    children = psutil.Process().children()
+    return [c.pid for c in children if c.is_running() and c.cwd() == str(home / "store")]
+
+
+def test_a_server_that_is_silent_but_alive_gets_no_second_one_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_store, "_STALLED_S", 0.1)
+    settings = Settings(home=tmp_path, redis_url=None)
+    with open_store(settings) as url, connect(url) as client:
+        client.set("acknowledged", "1")
+        stalled = _pid(tmp_path)
+        os.kill(stalled, signal.SIGSTOP)
+        try:
+            with pytest.raises(StoreUnavailable, match=f"kill -9 {stalled}"), open_store(settings):
+                pass
+            assert _servers_of(tmp_path) == [stalled]
+        finally:
+            os.kill(stalled, signal.SIGCONT)
+        with open_store(settings) as second:
+            assert second == url
+        assert client.get("acknowledged") == "1"
+
+
+def test_a_server_that_answers_again_in_time_is_used(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, redis_url=None)
+    with open_store(settings) as url:
+        stalled = _pid(tmp_path)
+        os.kill(stalled, signal.SIGSTOP)
+        wake = threading.Timer(0.5, os.kill, (stalled, signal.SIGCONT))
+        wake.start()
+        with open_store(settings) as second:
+            assert second == url
+        wake.join()
+        assert _pid(tmp_path) == stalled
+
+
+def test_who_stops_a_dead_server_leaves_the_one_that_came_after_it(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, redis_url=None)
+    first = ExitStack()
+    first.enter_context(open_store(settings))
+    os.kill(_pid(tmp_path), signal.SIGKILL)
+    with open_store(settings) as url:
+        first.close()
+        with open_store(settings) as third:
+            assert third == url
+    assert not (tmp_path / "store" / "server.json").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux")

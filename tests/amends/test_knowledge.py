@@ -1,6 +1,9 @@
 """Documents in, passages out; unrelated questions find nothing."""
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,7 +154,52 @@ def test_an_imported_folder_serves_and_replaces_the_one_before(
     import_folder(source, settings.imported_knowledge_folder)
     assert folder_of(settings) == settings.imported_knowledge_folder
     assert {p.name for p in folder_of(settings).rglob("*")} == {"shop.json", "documents", "doc.md"}
-    assert [p.name for p in settings.home.iterdir()] == ["knowledge"]
+    assert {p.name for p in settings.home.iterdir()} == {"knowledge", "knowledge.lock"}
+
+
+# A process that imports a folder and is killed at its Nth rename or removal.
+CRASHING = """
+import os, signal, sys
+from pathlib import Path
+from amends.knowledge import import_folder
+
+die_at, touches = int(sys.argv[3]), 0
+def audit(event, arguments):
+    global touches
+    if event in ("os.rename", "shutil.rmtree"):
+        touches += 1
+        if touches == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(audit)
+import_folder(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_an_import_killed_at_any_step_leaves_the_old_folder_or_the_new_one(
+    make_shop: MakeShop, tmp_path: Path
+) -> None:
+    source = make_shop(doc="# A\n\n## Boots\n\nc")
+    settings = Settings(home=tmp_path / "home", knowledge=None)
+    served = []
+    for die_at in range(1, 20):
+        shutil.rmtree(settings.home, ignore_errors=True)
+        (source / "shop.json").write_text('{"name": "Old", "greeting": "Hello"}')
+        import_folder(source, settings.imported_knowledge_folder)
+        (source / "shop.json").write_text('{"name": "New", "greeting": "Hello"}')
+        command = [sys.executable, "-c", CRASHING, str(source)]
+        command += [str(settings.imported_knowledge_folder), str(die_at)]
+        survived = subprocess.run(command).returncode == 0
+        again = shutil.copytree(settings.home, tmp_path / f"home-{die_at}")
+        served.append(Knowledge.load(folder_of(settings)).shop.name)
+        # Nor does the next import begin by removing the only copy there is.
+        with pytest.raises(InvalidInput):
+            import_folder(tmp_path / "nothing", again / "knowledge")
+        import_folder(source, again / "knowledge")
+        assert Knowledge.load(again / "knowledge").shop.name == "New"
+        if survived:
+            break
+    assert survived
+    assert sorted(set(served)) == ["New", "Old"]
 
 
 def test_documents_of_stop_words_only_are_refused(make_shop: MakeShop) -> None:

@@ -1,5 +1,7 @@
 """The widget in Chromium, against a peer that says what each test tells it to."""
 
+import json
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -145,6 +147,18 @@ def test_a_message_that_is_too_long_goes_back_into_the_input(chat: WidgetPage, p
     expect(chat.input).to_have_value("How long do I have?")
     expect(chat.input).to_be_focused()
     expect(chat.turns).to_have_count(0)
+
+
+def test_a_message_over_the_limit_never_locks_the_widget(chat: WidgetPage, peer: Peer) -> None:
+    key = chat.widget.evaluate("chat => `amends:${chat.site}:outbox`")
+    kept = json.dumps([{"kind": "message", "id": "m", "text": "long " * 20_000}])
+    chat.page.evaluate("([key, kept]) => sessionStorage.setItem(key, kept)", [key, kept])
+    chat.open()
+    expect(chat.input).to_have_attribute("maxlength", "4000")
+    expect(chat.turns.last).to_contain_text("This message is too long.")
+    chat.ask("How long?")
+    assert [message["text"] for message in peer.told.messages] == ["How long?"]
+    assert chat.page.evaluate("key => sessionStorage.getItem(key)", key) is None
 
 
 def test_the_keyboard_is_enough(chat: WidgetPage, peer: Peer) -> None:

@@ -125,13 +125,13 @@ def install(
         "AMENDS_DTYPE": "float32",
         "AMENDS_LORA_RANK": "4",
         "AMENDS_THREADS": "1",
-        "AMENDS_SERVER_STAFF_TOKEN": STAFF_TOKEN,
+        "AMENDS_STAFF_TOKEN": STAFF_TOKEN,
         **{f"AMENDS_LEARN_{name}": value for name, value in LEARNING.items()},
         **{f"AMENDS_GATE_{name}": value for name, value in GATE.items()},
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    settings = ServerSettings(port=0, staff_token=STAFF_TOKEN)
+    settings = ServerSettings(port=0)
     server = RunningServer(Settings(), settings, store_url, load_model)
     yield Install(server.wait_ready(), tmp_path / "home", environment)
     server.stop()

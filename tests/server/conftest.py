@@ -83,7 +83,7 @@ def start_server(
         wait: bool = True,
         **fields: object,
     ) -> RunningServer:
-        fields = {"staff_token": STAFF_TOKEN, "port": 0, "shutdown_s": 1, **fields}
+        fields = {"AMENDS_STAFF_TOKEN": STAFF_TOKEN, "port": 0, "shutdown_s": 1, **fields}
         settings = ServerSettings.model_validate(fields)
         server = RunningServer(shared, settings, store_url, load)
         started.append(server)

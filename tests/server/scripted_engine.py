@@ -1,7 +1,7 @@
 """An engine with the real one's interface, without a model: it writes given tokens at a pace."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from amends.engine.sequence import Chunk, Request
@@ -38,7 +38,7 @@ class ScriptedEngine:
     def queue_depth(self) -> int:
         return 0
 
-    async def stream(self, request: Request) -> AsyncIterator[Chunk]:
+    async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         if self.busy:
             raise EngineBusy("the queue is full", retry_after_s=3.0)
         self.requests.append(request)

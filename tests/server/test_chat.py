@@ -36,7 +36,8 @@ def test_frames_are_numbered_without_gap_and_carry_version_and_conversation(
     with visitor.chat() as chat:
         for _ in range(3):
             chat.ask(QUESTION)
-    assert [frame["seq"] for frame in chat.frames] == list(range(len(chat.frames)))
+    first = chat.welcome["seq"]
+    assert [frame["seq"] for frame in chat.frames] == [first + i for i in range(len(chat.frames))]
     assert {frame["protocol"] for frame in chat.frames} == {1}
     assert {frame["conversation_id"] for frame in chat.frames} == {chat.conversation_id}
 
@@ -86,7 +87,8 @@ def test_after_a_cut_the_missed_frames_follow_the_welcome(
     with visitor.chat(chat.conversation_id, seen[-1]["seq"]) as again:
         rest = again.receive_until("done")
     assert again.welcome["missed"] is False and again.welcome["seq"] == seen[-1]["seq"]
-    assert [frame["seq"] for frame in seen + rest] == list(range(1, rest[-1]["seq"] + 1))
+    first = chat.welcome["seq"] + 1
+    assert [frame["seq"] for frame in seen + rest] == list(range(first, rest[-1]["seq"] + 1))
     text = "".join(frame["text"] for frame in seen + rest if frame["type"] == "token")
     assert text == "Written by version 0."
 
@@ -109,18 +111,21 @@ def test_a_reloaded_page_gets_the_turns_and_the_running_response_from_its_start(
     ]
 
 
-def test_after_a_restart_numbers_go_on_and_the_welcome_carries_the_turns(
+def test_after_a_restart_an_old_position_has_missed_frames_however_many_came_since(
     server: RunningServer, visitor: Visitor, start_server: StartServer
 ) -> None:
     with visitor.chat() as chat:
-        answer = chat.ask(QUESTION)
+        answers = [chat.ask(QUESTION)]
     last = chat.frames[-1]["seq"]
     visitor.server = start_server()
+    with visitor.chat(chat.conversation_id) as other_window:  # brings no position
+        answers += [other_window.ask(QUESTION) for _ in range(2)]
     with visitor.chat(chat.conversation_id, last) as again:
         again.ask(QUESTION)
-    assert again.welcome["missed"] is True and again.welcome["seq"] == last
-    assert [turn["turn_id"] for turn in again.welcome["turns"]] == [answer.turn_id]
-    assert again.frames[1]["seq"] == last + 1
+    assert again.welcome["missed"] is True
+    assert [turn["turn_id"] for turn in again.welcome["turns"]] == [a.turn_id for a in answers]
+    assert last < other_window.welcome["seq"] < again.welcome["seq"] < 2**53
+    assert again.frames[1]["seq"] == again.welcome["seq"] + 1
 
 
 def test_two_windows_of_a_conversation_see_the_same_frames(visitor: Visitor) -> None:
@@ -159,6 +164,32 @@ def test_a_message_sent_twice_is_answered_once(
     assert repeated["response_id"] == accepted["response_id"]
     assert later[-1]["turn_id"] == done["turn_id"] and later[1]["text"] == "Written by version 0."
     assert len(server.state.conversations.read(chat.conversation_id).turns) == 1
+    assert len(engine.requests) == 1
+
+
+def test_a_message_that_two_sockets_bring_at_once_is_answered_once(
+    server: RunningServer,
+    visitor: Visitor,
+    engine: ScriptedEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = threading.Barrier(2)
+    check = server.state.limits.check
+
+    def check_together(*limits: tuple[str, str, int]) -> None:
+        check(*limits)
+        if limits[0][0] == "messages":
+            both.wait(10)
+
+    monkeypatch.setattr(server.state.limits, "check", check_together)
+    engine.go_on.clear()
+    with visitor.chat() as one, visitor.chat(one.conversation_id) as two:
+        one.say(QUESTION, "same")
+        two.say(QUESTION, "same")
+        one.receive_until("accepted")
+        engine.go_on.set()
+        frames = one.receive_until("done") + two.receive_until("done")
+    assert "error" not in {frame["type"] for frame in frames}
     assert len(engine.requests) == 1
 
 
@@ -207,6 +238,24 @@ def test_cancelling_what_is_not_written_is_not_found(visitor: Visitor) -> None:
     with visitor.chat() as chat:
         chat.send(type="cancel", response_id="nothing")
         assert chat.receive()["code"] == "not_found"
+
+
+def test_an_error_of_one_socket_is_told_to_it_alone_and_takes_no_number(visitor: Visitor) -> None:
+    with visitor.chat() as one, visitor.chat(one.conversation_id) as two:
+        one.ask(QUESTION)
+        one.socket.send("{}")
+        one.send(type="cancel", response_id="nothing")
+        errors = [one.receive(), one.receive()]
+        one.ask(QUESTION)
+        seen = two.receive_until("done") + two.receive_until("done")
+    assert [error["code"] for error in errors] == ["bad_frame", "not_found"]
+    assert {error["seq"] for error in errors} == {
+        one.frames[one.frames.index(errors[0]) - 1]["seq"]
+    }
+    assert {error["conversation_id"] for error in errors} == {one.conversation_id}
+    first = two.welcome["seq"] + 1
+    assert [frame["seq"] for frame in seen] == list(range(first, first + len(seen)))
+    assert "error" not in {frame["type"] for frame in seen}
 
 
 def test_a_full_queue_is_busy_and_the_same_message_may_come_again(

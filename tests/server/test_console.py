@@ -5,8 +5,10 @@ import re
 
 import httpx
 import pytest
+import typer
 
 from amends.adapter_store import AdapterStore
+from amends.cli.app import app
 from amends.conversation import Turn
 from amends.events import Log, Metrics, Sample, Samples, StageFinished, StageStarted
 from amends.record import new_id, now_s
@@ -73,7 +75,7 @@ def test_a_new_staff_token_ends_every_login(
     server: RunningServer, console: httpx.Client, start_server: StartServer
 ) -> None:
     cookie = {"Cookie": f"amends_staff={console.cookies['amends_staff']}"}
-    other = start_server(staff_token="another-token-of-the-tests")
+    other = start_server(AMENDS_STAFF_TOKEN="another-token-of-the-tests")
     assert other.http.get("/console/", headers=cookie).status_code == 303
 
 
@@ -163,6 +165,26 @@ def test_an_empty_correction_is_refused(
     assert refused.status_code == 422 and "got an empty one" in refused.text
 
 
+def test_a_correction_over_the_limit_is_refused_with_the_limit(
+    server: RunningServer, console: httpx.Client, visitor: Visitor
+) -> None:
+    answer = visitor.ask(QUESTION)
+    page = console.get(f"/console/conversations/{answer.conversation_id}")
+    path = f"/console/turns/{answer.turn_id}/correction"
+    refused = console.post(path, data={"csrf": csrf(page), "response": "x" * 16_385})
+    assert refused.status_code == 422 and "at most 16384 characters, got 16385" in refused.text
+    stored = console.post(path, data={"csrf": csrf(page), "response": " " + "x" * 16_384})
+    assert stored.status_code == 200 and "The correction is stored" in stored.text
+
+
+def test_the_login_page_names_the_command_that_prints_the_token(server: RunningServer) -> None:
+    page = server.http.get("/console/login").text
+    named = set(re.findall(r"<code>amends ([\w-]+)</code>", page))
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    assert named == {"up", "token"} and named <= set(group.commands)
+
+
 def test_what_a_visitor_writes_is_never_markup(console: httpx.Client, visitor: Visitor) -> None:
     answer = visitor.ask('<script>alert(1)</script> return window "><img src=x>')
     for path in ("/console/", f"/console/conversations/{answer.conversation_id}"):
@@ -241,9 +263,14 @@ def test_a_version_is_approved_and_rolled_back(
     wait_until(lambda: "answering" in row(console, version))
     refused = console.post(f"/console/versions/{rejected}/activate", data=form)
     assert refused.status_code == 409 and "loses" in refused.text
-    back = console.post("/console/rollback", data=form)
+    assert f'name="champion" value="{version}"' in console.get("/console/versions").text
+    leave = {**form, "champion": version}
+    back = console.post("/console/rollback", data=leave)
     assert "Rolled back." in back.text
     assert adapters.aliases() == {"champion": 0}
+    again = console.post("/console/rollback", data=leave)
+    assert again.status_code == 409 and "nothing was changed" in again.text
+    assert [row.action for row in adapters.audit(2)] == ["roll_back", "activate"]
 
 
 def row(console: httpx.Client, version: int) -> str:

@@ -3,18 +3,21 @@
 import json
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
 
 from amends.adapter_store import AdapterStore
+from amends.embedded_store import open_store
 from amends.events import Log
-from amends.store_client import StoreClient
+from amends.settings import Settings
+from amends.store_client import StoreClient, connect
 from amends.verdict import Verdict
 from server.settings import ServerSettings
 from tests.server.conftest import StartServer
 from tests.server.published import publish
-from tests.server.running_server import RunningServer, Visitor, wait_until
+from tests.server.running_server import STAFF_TOKEN, RunningServer, Visitor, wait_until
 from tests.server.scripted_engine import ScriptedEngine
 
 QUESTION = "How long is the return window?"
@@ -235,8 +238,11 @@ def test_an_activated_version_answers_within_a_moment_and_rolls_back(
     assert visitor.ask(QUESTION).text == f"Written by version {version}."
     listed = server.http.get("/v1/adapters", headers=server.staff).json()
     assert listed["serving"] == version and listed["versions"][0]["metrics"] == {"win_rate": 0.61}
-    back = server.http.post("/v1/adapters/rollback", headers=server.staff)
+    leave = {"champion": version, "reason": "wrong prices"}
+    back = server.http.post("/v1/adapters/rollback", json=leave, headers=server.staff)
     assert back.json()["aliases"]["champion"] == 0
+    again = server.http.post("/v1/adapters/rollback", json=leave, headers=server.staff)
+    assert again.status_code == 409 and "version 0 by now" in again.json()["error"]["message"]
     wait_until(lambda: server.http.get("/readyz").json()["policy_version"] == 0)
     assert server.http.post("/v1/adapters/rollback", headers=server.staff).status_code == 422
     audit = server.http.get("/v1/adapters/audit", headers=server.staff).json()["rows"]
@@ -304,6 +310,24 @@ def test_when_the_engine_stops_the_process_is_told_to_end(
     assert server.fatal.wait(5)
     assert server.http.get("/readyz").status_code == 503
     assert server.http.get("/livez").status_code == 200
+
+
+def test_a_store_that_does_not_answer_is_503_without_its_address(
+    server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.http.post("/console/login", data={"token": STAFF_TOKEN})
+    home = Settings(home=tmp_path / "other", redis_url=None)
+    with open_store(home) as url, connect(url) as gone:
+        gone.ping()
+    monkeypatch.setattr(server.state.feedback, "_redis", gone)  # a store that has ended
+    monkeypatch.setattr(server.state.conversations, "_redis", gone)
+    monkeypatch.setattr(server.state.activity, "_redis", gone)
+    port = str(urlsplit(url).port)
+    for path in ("/v1/feedback/counts", "/v1/conversations", "/readyz", "/console/"):
+        answer = server.http.get(path, headers=server.staff)
+        assert answer.status_code == 503
+        assert "the store cannot be used now" in answer.text
+        assert port not in answer.text and "127.0.0.1" not in answer.text
 
 
 def test_limits_answer_429_with_a_hint(start_server: StartServer) -> None:
@@ -397,6 +421,16 @@ def test_the_widget_may_be_embedded_and_the_shop_has_a_strict_policy(
 def test_an_allowed_origin_that_is_none_is_refused(origin: str) -> None:
     with pytest.raises(ValueError, match="expected an origin"):
         ServerSettings(allowed_origins=(origin,))
+
+
+def test_the_staff_token_has_one_name_and_an_empty_one_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AMENDS_SERVER_STAFF_TOKEN", "sixteen-characters-at-least")
+    monkeypatch.delenv("AMENDS_STAFF_TOKEN", raising=False)
+    assert ServerSettings().staff_token is None
+    monkeypatch.setenv("AMENDS_STAFF_TOKEN", "")
+    assert ServerSettings().staff_token is None
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

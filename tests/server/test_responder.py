@@ -1,7 +1,13 @@
 """Which answer a message gets, through the real application."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
+from amends.store_client import StoreClient
+from server import responder
 from tests.server.conftest import StartServer
 from tests.server.running_server import RunningServer, Visitor
 from tests.server.scripted_engine import ScriptedEngine
@@ -94,6 +100,71 @@ def test_the_trainer_can_see_that_visitors_are_answered(
     assert not server.state.activity.visitors_active()
     visitor.ask("How long is the return window?")
     assert server.state.activity.visitors_active()
+
+
+@contextmanager
+def refusing_writes(store: StoreClient) -> Iterator[None]:
+    """The store is full, as it may be for a moment; reads go on."""
+    store.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        store.config_set("maxmemory", 0)
+
+
+def test_a_store_that_goes_away_for_a_moment_costs_no_answer(
+    server: RunningServer,
+    visitor: Visitor,
+    engine: ScriptedEngine,
+    redis: StoreClient,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine.go_on.clear()
+    with visitor.chat() as chat:
+        chat.say("How long is the return window?")
+        chat.receive_until("accepted")
+        with refusing_writes(redis):
+            engine.go_on.set()
+            written = ""
+            while written != "Written by version 0.":
+                written += chat.receive()["text"]
+            with pytest.raises(TimeoutError):  # the turn is not stored, so it is not done
+                chat.receive(timeout=0.3)
+        done = chat.receive_until("done", "error")[-1]
+    assert done["type"] == "done"
+    assert server.state.conversations.turn(done["turn_id"]).response == written
+    assert caplog.text.count("the trainer cannot be told") == 1
+
+
+def test_a_turn_that_no_store_takes_for_long_ends_as_an_error(
+    visitor: Visitor,
+    engine: ScriptedEngine,
+    redis: StoreClient,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(responder, "STORE_WITHIN_S", 0.0)
+    engine.go_on.clear()
+    with visitor.chat() as chat:
+        chat.say("How long is the return window?")
+        (accepted,) = chat.receive_until("accepted")
+        with refusing_writes(redis):
+            engine.go_on.set()
+            error = chat.receive_until("done", "error")[-1]
+    assert (error["type"], error.get("code")) == ("error", "internal")
+    assert error["response_id"] == accepted["response_id"]
+
+
+def test_a_long_answer_marks_activity_now_and_then_not_with_every_token(
+    server: RunningServer,
+    visitor: Visitor,
+    engine: ScriptedEngine,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    marks: list[int] = []
+    monkeypatch.setattr(server.state.activity, "mark_visitor", lambda: marks.append(1))
+    engine.answer = lambda version: "a" * 150
+    visitor.ask("How long is the return window?")
+    assert len(marks) == 1
 
 
 def test_a_shop_of_another_language_says_so_in_its_own(

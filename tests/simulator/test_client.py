@@ -70,6 +70,18 @@ def test_an_error_without_a_time_to_come_back_is_raised() -> None:
         asked(play, "Hi" * 1000)
 
 
+def test_an_error_for_this_socket_takes_no_number() -> None:
+    async def play(peer: ChatPeer) -> None:
+        await peer.welcome()
+        message = await peer.hear()
+        peer.seq -= 1  # say() adds it again
+        await peer.say("error", code="bad_frame", message="later", retry_after_s=0.01)
+        assert await peer.hear() == message
+        await peer.answer(message, "Yes.")
+
+    assert asked(play, "Hi")[0].text == "Yes."
+
+
 def test_a_gap_in_seq_is_a_broken_protocol() -> None:
     async def play(peer: ChatPeer) -> None:
         await peer.welcome()

@@ -1,6 +1,6 @@
 // One visitor's conversation on this page: joins visitor, connection, outbox, transcript and feedback.
 // Knows no DOM beyond storage and network; the element draws what it finds here after each changed().
-// Invariant: a message is in the outbox from the moment it is shown until its response is done.
+// Invariant: a message is in the outbox from the moment it is shown until its response is done or has failed.
 
 import { Connection, type Link } from "./connection";
 import { FeedbackSender, type Outcome } from "./feedback";
@@ -37,6 +37,7 @@ export class Conversation {
       position: () => ({ conversation_id: this.visitor.conversationId, after_seq: this.transcript.lastSeq }),
     });
     for (const { id, text } of this.outbox.messages) this.transcript = transcripts.queue(this.transcript, id, text);
+    this.settle(); // one that is too long would close every connection anew
   }
 
   /** The message or response that is under way; the visitor says one thing at a time. */
@@ -59,9 +60,10 @@ export class Conversation {
 
   say(text: string): void {
     const id = newId();
-    this.outbox.put({ kind: "message", id, text });
+    const sendable = !transcripts.isTooLong(text);
+    if (sendable) this.outbox.put({ kind: "message", id, text });
     this.become(transcripts.queue(this.transcript, id, text));
-    this.connection.send({ type: "message", message_id: id, text });
+    if (sendable) this.connection.send({ type: "message", message_id: id, text });
   }
 
   sayAgain(entry: transcripts.Entry): void {

@@ -211,6 +211,7 @@ export class AmendsChat extends LitElement {
         aria-label=${strings.placeholder}
         placeholder=${strings.placeholder}
         enterkeyhint="send"
+        maxlength="4000"
         ?disabled=${conversation.link === "outdated"}
         @input=${this.typed}
         @keydown=${this.typing}

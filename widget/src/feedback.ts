@@ -39,20 +39,24 @@ export class FeedbackSender {
     this.flushing = true;
     clearTimeout(this.timer);
     let item: QueuedFeedback | undefined;
-    while ((item = this.outbox.feedback[0])) {
-      const status = await this.put(item);
-      const outcome = outcomeOf(status);
-      if (outcome === "later") {
-        if (status === 401) this.visitor.forgetToken();
-        break;
+    try {
+      while ((item = this.outbox.feedback[0])) {
+        const status = await this.put(item);
+        const outcome = outcomeOf(status);
+        if (outcome === "later") {
+          if (status === 401) this.visitor.forgetToken();
+          break;
+        }
+        this.attempt = 0;
+        this.outbox.remove(item.id);
+        const newer = this.outbox.feedback.some((other) => other.path === item?.path);
+        if (!newer) this.told(item.path, outcome);
       }
-      this.attempt = 0;
-      this.outbox.remove(item.id);
-      const newer = this.outbox.feedback.some((other) => other.path === item?.path);
-      if (!newer) this.told(item.path, outcome);
+    } finally {
+      // Also after what nobody expected (a proxy's page instead of JSON): what waits is sent later.
+      this.flushing = false;
+      if (item) this.timer = window.setTimeout(() => this.flush(), delayMs(this.attempt++, Math.random()));
     }
-    this.flushing = false;
-    if (item) this.timer = window.setTimeout(() => this.flush(), delayMs(this.attempt++, Math.random()));
   }
 
   private async put(item: QueuedFeedback): Promise<number> {

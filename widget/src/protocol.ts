@@ -3,6 +3,8 @@
 // so nothing behind it checks again. Unknown frame types are ignored: a newer server may send more.
 
 export const PROTOCOL = 1;
+/** In UTF-8; a frame far above it makes the server close the socket. */
+export const MAX_MESSAGE_BYTES = 16_384;
 
 export type ThumbValue = 1 | -1;
 export type RatingValue = 1 | 2 | 3 | 4 | 5;

@@ -2,7 +2,18 @@
 // Knows no socket, no page and no clock. Invariants: a frame is applied once, whatever is replayed;
 // an entry gets its turn_id, and with it its thumbs, only from the server.
 
-import type { Accepted, Done, ErrorFrame, RatingValue, ServerFrame, Source, StoredTurn, ThumbValue, Welcome } from "./protocol";
+import {
+  MAX_MESSAGE_BYTES,
+  type Accepted,
+  type Done,
+  type ErrorFrame,
+  type RatingValue,
+  type ServerFrame,
+  type Source,
+  type StoredTurn,
+  type ThumbValue,
+  type Welcome,
+} from "./protocol";
 
 export type Status = "queued" | "waiting" | "streaming" | "done" | "failed";
 
@@ -76,9 +87,13 @@ function change(transcript: Transcript, which: (row: Entry) => boolean, to: Part
   return { ...transcript, entries: transcript.entries.map((row) => (which(row) ? { ...row, ...to } : row)) };
 }
 
-/** The visitor sent a message. */
+export const isTooLong = (message: string): boolean => new TextEncoder().encode(message).length > MAX_MESSAGE_BYTES;
+
+/** The visitor sent a message; one that must not leave the page, because it is too long, has failed already. */
 export function queue(transcript: Transcript, id: string, message: string): Transcript {
-  return { ...transcript, entries: [...transcript.entries, entry(id, message, {})] };
+  const failure = { code: "message_too_long", retryAfterS: 0 };
+  const rest: Partial<Entry> = isTooLong(message) ? { status: "failed", failure } : {};
+  return { ...transcript, entries: [...transcript.entries, entry(id, message, rest)] };
 }
 
 /** A failed message tries again under `newId` (its own one if the server never accepted it). */
@@ -148,7 +163,8 @@ function failed(transcript: Transcript, frame: ErrorFrame): Transcript {
 export function apply(transcript: Transcript, frame: ServerFrame): Transcript {
   if (frame.type === "welcome") return welcome(transcript, frame);
   const { lastSeq } = transcript;
-  if (frame.type === "error" && frame.seq === 0) return failed(transcript, frame); // outside any numbering
+  // Outside any numbering: before a conversation, or for this connection only.
+  if (frame.type === "error" && (frame.seq === 0 || frame.seq === lastSeq)) return failed(transcript, frame);
   if (lastSeq !== null && frame.seq <= lastSeq) return transcript;
   const gap = transcript.gap || (lastSeq !== null && frame.seq !== lastSeq + 1);
   const next = { ...transcript, lastSeq: frame.seq, gap };

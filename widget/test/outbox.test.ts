@@ -1,13 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Outbox, type Shelf } from "../src/outbox";
-
-class Memory implements Shelf {
-  readonly kept = new Map<string, string>();
-  getItem = (key: string): string | null => this.kept.get(key) ?? null;
-  setItem = (key: string, value: string): void => void this.kept.set(key, value);
-  removeItem = (key: string): void => void this.kept.delete(key);
-}
+import { Outbox } from "../src/outbox";
+import { Memory } from "./browser";
 
 const message = (id: string, text = "Hi?") => ({ kind: "message", id, text }) as const;
 const thumb = (id: string, value: number, turn = "t") =>

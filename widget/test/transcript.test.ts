@@ -86,6 +86,14 @@ test("an error fails the message it names, and only one that is under way", () =
   assert.equal(late.entries[0]?.status, "done");
 });
 
+test("an error that carries the present number concerns this connection: it is applied and takes none", () => {
+  const unknown = frame(1, { type: "error", code: "bad_frame" });
+  const refused = after(after(asked, accepted(1, "m")), unknown);
+  assert.deepEqual([refused.lastSeq, refused.gap, refused.entries[0]?.status], [1, false, "failed"]);
+  const late = after(asked, accepted(1, "m"), done(2), frame(2, { type: "error", code: "not_found", response_id: "r" }));
+  assert.deepEqual(brief(late), [["Hi?", "", "done", "t"]]);
+});
+
 test("a retry waits again under its new id and forgets the broken response", () => {
   const failed = after(asked, accepted(1, "m"), token(2, "brok"), frame(3, { type: "error", code: "internal", response_id: "r" }));
   const again = retry(failed, "m", "m2");

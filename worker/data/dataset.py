@@ -7,7 +7,7 @@ input gives the same manifest hash.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from amends.conversation import Conversation, Passage
@@ -38,6 +38,7 @@ class DatasetSettings:
     mismatch_weight: float = 0.5  # of the correction's weight; 0: no mismatched pairs
     train_prompts: int = 512  # most prompts for rollouts
     holdout_prompts: int = 64  # most prompts for the gate
+    reserved: frozenset[str] = frozenset()  # questions that examine the policy: never learned from
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,14 @@ def build_dataset(
     spared = public_values(_shown(conversations.values(), fill_up))
     judged, dropped = resolve(feedback, conversations, spared)
     trust = weigh([item.feedback for item in judged], settings.trust)
+    reserved = {normalise(question) for question in settings.reserved}
     judged = [item for item in judged if item.feedback.feedback_id in trust.weights]
+    judged, kept_back = _without(reserved, judged)
     asked = [
         (conversation.visitor_id, answer.context)
         for conversation in sorted(conversations.values(), key=lambda c: c.conversation_id)
         for answer in served_answers(conversation, spared)
+        if normalise(answer.context.question) not in reserved
     ]
     fill_up = tuple(replace(item, question=redact(item.question, spared)) for item in fill_up)
     sides = split(
@@ -82,14 +86,7 @@ def build_dataset(
         settings.split,
     )
     prompts = {side: _prompts(asked, fill_up, sides, side) for side in SIDES}
-    crossed: list[Dropped] = []
-    parts: dict[Side, list[Judged]] = {"train": [], "holdout": []}
-    for item in judged:
-        kept = _on_one_side(item, sides)
-        if kept is None:
-            crossed.append(Dropped(item.feedback.feedback_id, "crosses train and hold-out"))
-        else:
-            parts[sides.customers[item.customer]].append(kept)
+    parts, crossed = _parts(judged, sides)
     notes: list[Dropped] = []
     most: dict[Side, int] = {
         "train": settings.train_prompts,
@@ -102,7 +99,7 @@ def build_dataset(
     manifest = make_manifest(
         train,
         holdout,
-        dropped=(*dropped, *trust.dropped, *crossed, *notes),
+        dropped=(*dropped, *trust.dropped, *kept_back, *crossed, *notes),
         notes=trust.notes,
         largest_visitor_share=trust.largest_visitor_share,
         expert_share=trust.expert_share,
@@ -115,6 +112,36 @@ def _shown(conversations: Iterable[Conversation], fill_up: Iterable[FillUp]) -> 
     shown = [turn.passages for conversation in conversations for turn in conversation.turns]
     shown += [item.passages for item in fill_up]
     return {passage.text for passages in shown for passage in passages}
+
+
+def _without(
+    reserved: Collection[str], judged: Iterable[Judged]
+) -> tuple[list[Judged], list[Dropped]]:
+    """Judgements less their answers to reserved questions, and those that nothing is left of."""
+    kept: list[Judged] = []
+    dropped: list[Dropped] = []
+    for item in judged:
+        served = tuple(a for a in item.served if normalise(a.context.question) not in reserved)
+        if served:
+            kept.append(replace(item, served=served))
+        else:
+            dropped.append(Dropped(item.feedback.feedback_id, "a reserved question"))
+    return kept, dropped
+
+
+def _parts(
+    judged: Iterable[Judged], sides: Split
+) -> tuple[dict[Side, list[Judged]], list[Dropped]]:
+    """Judgements by side, and those whose customer and question are on different ones."""
+    crossed: list[Dropped] = []
+    parts: dict[Side, list[Judged]] = {"train": [], "holdout": []}
+    for item in judged:
+        kept = _on_one_side(item, sides)
+        if kept is None:
+            crossed.append(Dropped(item.feedback.feedback_id, "crosses train and hold-out"))
+        else:
+            parts[sides.customers[item.customer]].append(kept)
+    return parts, crossed
 
 
 def _on_one_side(item: Judged, sides: Split) -> Judged | None:

@@ -5,7 +5,7 @@ only where they spell exactly the redacted texts, so a caller that finds None re
 texts again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,6 +109,16 @@ class Examples:
     def trusted_pairs(self) -> int:
         """Pairs that an expert judged; mismatched answers are made, not judged."""
         return sum(pair.kind != "mismatch" for pair in self.pairs)
+
+    def only(self, fits: Callable[[Context], bool]) -> "Examples":
+        """The examples all of whose prompts `fits` accepts."""
+        return Examples(
+            tuple(pair for pair in self.pairs if fits(pair.chosen.context)),
+            tuple(thumb for thumb in self.thumbs if fits(thumb.answer.context)),
+            tuple(r for r in self.ratings if all(fits(a.context) for a in r.answers)),
+            tuple(c for c in self.corrections if fits(c.answer.context)),
+            tuple(prompt for prompt in self.prompts if fits(prompt.context)),
+        )
 
     def answers(self) -> Iterator[Answer]:
         """Every answer of pairs, thumbs and ratings, repeats included."""

@@ -70,12 +70,15 @@ def served_answers(conversation: Conversation, spared: Collection[str] = ()) -> 
     """The whole answers that the policy wrote, in order; `spared` contacts are public."""
     said = [(redact(t.message, spared), redact(t.response, spared)) for t in conversation.turns]
     unchanged = True
-    answers = []
+    answers: list[Answer] = []
+    history: list[tuple[str, str]] = []
     for place, turn in enumerate(conversation.turns):
         unchanged = unchanged and said[place][0] == turn.message
         if turn.origin == "policy" and turn.finish_reason != "cancelled":
-            answers.append(_served(turn, tuple(said[:place]), said[place], unchanged))
+            answers.append(_served(turn, tuple(history), said[place], unchanged))
         unchanged = unchanged and said[place][1] == turn.response
+        if turn.origin == "policy":  # what a rule answered is not shown to the policy
+            history.append(said[place])
     return tuple(answers)
 
 

@@ -23,6 +23,7 @@ from worker.judge.measurements import Kept, Measurements
 from worker.judge.win_rate import win_rate_from_scores
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import frozen_logprobs
+from worker.ppo.kl import k1
 from worker.ppo.rollout import Episodes, sample_episodes
 from worker.reward.intervals import Share
 from worker.reward.overlap import asks_back, deflects, invented_numbers
@@ -30,6 +31,7 @@ from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
 BASE, CHAMPION, CANDIDATE = 0, 1, 2
+MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
 TIE_MARGIN = 0.05  # judge scores (standard deviations of the reference) closer than this are a tie
 LOST_MARGIN = 0.5  # an answer is lost only when it is worse by more than the judge's noise
 
@@ -96,7 +98,7 @@ class Examiner:
         papers = {
             part: self._sit(engine, {BASE, champions, CANDIDATE}, prompts, models.judge)
             for part, prompts in (
-                ("held out", dataset.holdout.prompts[: self.settings.gate_prompts]),
+                ("held out", _held_out(dataset, self.settings.gate_prompts)),
                 ("must pass", tuple(must_pass)),
                 ("corrected", _corrected(dataset)[: self.settings.gate_prompts]),
             )
@@ -104,6 +106,7 @@ class Examiner:
         paper = papers["held out"]
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
         report, manifest = models.report, dataset.manifest
+        kl = self._kl(engine, paper.prompts, candidate, champion)
         measured = Measurements(
             trusted_items=len(manifest.corrections) + len(manifest.rankings),
             largest_visitor_share=manifest.largest_visitor_share,
@@ -115,7 +118,8 @@ class Examiner:
             candidate_variance=_variance(models, ours),
             champion_variance=_variance(models, theirs),
             finite_weights=all(bool(t.isfinite().all()) for t in candidate.tensors.values()),
-            kl=self._kl(engine, paper.prompts, candidate),
+            kl=kl[0],
+            kl_to_base=kl[1],
             candidate=measure_behaviour([_judged(a) for a in ours]),
             champion=measure_behaviour([_judged(a) for a in theirs]),
             wins_over_champion=paper.wins_over(champions),
@@ -159,21 +163,26 @@ class Examiner:
         return sample_episodes(engine, version, pairs, renderer, sampling, seed, self.beat)
 
     @torch.no_grad()
-    def _kl(self, engine: Engine, prompts: Sequence[PromptExample], candidate: Lora) -> float:
-        """Nats per response from the candidate to the base model, on samples at rollout
-        temperature.
-        """
+    def _kl(
+        self,
+        engine: Engine,
+        prompts: Sequence[PromptExample],
+        candidate: Lora,
+        champion: Lora | None,
+    ) -> tuple[float, float]:
+        """Nats per response to the champion and to the base model, on rollouts of the candidate."""
         temperature = self.settings.temperature
         sampling = Sampling(self.settings.rollout_tokens, temperature)
         drawn = self._sample(engine, CANDIDATE, prompts[: self.settings.episodes], sampling)
-        total = 0.0
+        totals = [0.0, 0.0]
         for group in by_length(drawn.tokens, self.settings.micro_batch):
             self.beat()
             batch = TokenBatch.of([drawn.tokens[i] for i in group], self.backbone.device)
             ours = frozen_logprobs(self.backbone, candidate, batch, temperature)
-            base = frozen_logprobs(self.backbone, None, batch, temperature)
-            total += float((ours - base).sum())
-        return total / len(drawn.tokens)
+            for place, other in enumerate((champion, None)):
+                theirs = frozen_logprobs(self.backbone, other, batch, temperature)
+                totals[place] += float(k1(ours, theirs, batch.mask).sum())
+        return totals[0] / len(drawn.tokens), totals[1] / len(drawn.tokens)
 
 
 def answers_well(answer: Answer, score: float) -> bool:
@@ -188,10 +197,24 @@ def answers_well(answer: Answer, score: float) -> bool:
     )
 
 
+def _held_out(dataset: Dataset, most: int) -> tuple[PromptExample, ...]:
+    """Hold-out questions, those first that the judge was not fitted on.
+
+    The judge has learned to dislike the very answers that experts corrected there, so on those
+    questions whoever answers differently has an advantage; they are asked only where others lack.
+    """
+    fitted = {pair.chosen.context.question for pair in dataset.holdout.pairs}
+    prompts = dataset.holdout.prompts
+    unseen = tuple(p for p in prompts if p.context.question not in fitted)
+    if len(unseen) >= MIN_UNSEEN:
+        return unseen[:most]
+    return (unseen + tuple(p for p in prompts if p.context.question in fitted))[:most]
+
+
 def _corrected(dataset: Dataset) -> tuple[PromptExample, ...]:
-    """Every corrected question once, whichever side it is on."""
+    """Every corrected question once, those first that the supervised steps did not imitate."""
     found: dict[str, PromptExample] = {}
-    for side in (dataset.train, dataset.holdout):
+    for side in (dataset.holdout, dataset.train):
         for correction in side.corrections:
             context = correction.answer.context
             prompt = PromptExample(context, correction.customer, "", fill_up=False)

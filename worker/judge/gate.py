@@ -110,7 +110,11 @@ def _finite(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _kl(m: Measurements, t: GateThresholds) -> Outcome:
-    return _at_most(m.kl, t.max_kl, "nats per response")
+    return _at_most(m.kl, t.max_kl, "nats per response to the champion")
+
+
+def _drift(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.kl_to_base, t.max_kl_to_base, "nats per response to the base model")
 
 
 def _ended(m: Measurements, t: GateThresholds) -> Outcome:
@@ -197,6 +201,7 @@ CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
     "ensemble agreement": _ensemble,
     "finite weights": _finite,
     "KL": _kl,
+    "drift from the base model": _drift,
     "ends its answers": _ended,
     "empty answers": _empty,
     "length": _length,

@@ -25,7 +25,7 @@ class Measurements:
     """One candidate, measured on the hold-out."""
 
     # data
-    trusted_items: int | None = None  # corrections and rankings that were trained on
+    trusted_items: int | None = None  # corrections and rankings in train and hold-out
     largest_visitor_share: float | None = None  # of the weight of the batch
     quarantined_used: int | None = None  # items of a burst that were trained on
     # reward model
@@ -37,7 +37,8 @@ class Measurements:
     champion_variance: float | None = None  # the same on the champion's
     # policy
     finite_weights: bool | None = None
-    kl: float | None = None  # nats per response to the reference
+    kl: float | None = None  # nats per response to the champion, the served policy
+    kl_to_base: float | None = None  # nats per response to the base model: slow drift
     candidate: Behaviour | None = None
     champion: Behaviour | None = None
     # judged by what PPO never saw

@@ -35,7 +35,12 @@ class GateThresholds(BaseSettings):
     max_variance_ratio: float = Field(
         3.0, description="candidate's answers over champion's: beyond, PPO left the data"
     )
-    max_kl: float = Field(20.0, description="nats per response; beyond, the policy is another one")
+    max_kl: float = Field(
+        20.0, description="nats per response to the champion; beyond, the policy is another one"
+    )
+    max_kl_to_base: float = Field(
+        60.0, description="nats per response to the base model: many small rounds add up"
+    )
     max_ended_drop: float = Field(0.03, description="share of answers that end by themselves")
     max_empty: float = Field(0.02, description="share of empty answers")
     max_repetition_rise: float = Field(0.02, description="mean share of repeated word triples")

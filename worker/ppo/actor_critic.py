@@ -20,9 +20,9 @@ from worker.tokens import TokenBatch
 class ValueHead:
     """A linear map from the trunk's last state to the expected return."""
 
-    def __init__(self, size: int) -> None:
-        self.weight = torch.zeros(size, requires_grad=True)
-        self.bias = torch.zeros((), requires_grad=True)
+    def __init__(self, size: int, device: torch.device | None = None) -> None:
+        self.weight = torch.zeros(size, requires_grad=True, device=device)
+        self.bias = torch.zeros((), requires_grad=True, device=device)
 
     def parameters(self) -> list[Tensor]:
         return [self.weight, self.bias]
@@ -43,7 +43,7 @@ class ValueHead:
         spread = (x - mean).square().mean().sqrt().clamp_min(1e-8)
         x = (x - mean) / spread
         y = returns.double()
-        gram = x.T @ x + ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+        gram = x.T @ x + ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         weight = torch.linalg.solve(gram, x.T @ (y - y.mean())) / spread
         self.weight.copy_(weight.float())
         self.bias.copy_((y.mean() - mean @ weight).float())

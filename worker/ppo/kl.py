@@ -41,4 +41,4 @@ class AdaptiveKl:
         """Proportional control; the error is clipped to ±0.2 so that one bad batch changes
         little."""
         error = min(max(kl_per_response / self.target - 1, -0.2), 0.2)
-        self.coef *= 1 + error * tokens / self.horizon_tokens
+        self.coef *= 1 + error * min(tokens / self.horizon_tokens, 1.0)

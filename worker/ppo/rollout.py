@@ -8,7 +8,8 @@ Shapes: B batch, P prompt tokens, R response tokens, T = P + R, V vocabulary. Th
 logprob belongs to token t.
 """
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,8 +38,9 @@ class Episodes:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Some episodes of similar length; every tensor (B, R) but scores (B,) and states (N, H)."""
+    """Episodes of one minibatch; every tensor (B, R) but scores (B,) and states (N, H)."""
 
+    minibatch: int
     batch: TokenBatch
     old_logprobs: Tensor
     ref_logprobs: Tensor
@@ -107,17 +109,43 @@ def record(
     reference: Lora | None,
     scores: Tensor,
     settings: LearningSettings,
+    seed: int,
     beat: Callable[[], None],
 ) -> Rollout:
-    """The policy's own logprobs and values, the reference's logprobs, the KL between them."""
+    """The policy's own logprobs and values, the reference's logprobs, the KL between them.
+
+    Episodes are dealt to minibatches at random, and only inside one sorted by length: an optimiser
+    step must not see long prompts only.
+    """
     micro_batches = []
-    for group in by_length(episodes.tokens, settings.micro_batch):
+    for minibatch, group in _deal(episodes, settings, seed):
         beat()
         batch = TokenBatch.of([episodes.tokens[i] for i in group], policy.backbone.device)
         now = policy.evaluate(batch, settings.temperature)
         ref = frozen_logprobs(policy.backbone, reference, batch, settings.temperature)
         kl = k1(now.logprobs, ref, batch.mask)
         micro_batches.append(
-            MicroBatch(batch, now.logprobs, ref, now.values, scores[group], kl, now.states)
+            MicroBatch(
+                minibatch,
+                batch,
+                now.logprobs,
+                ref,
+                now.values,
+                scores[group].to(batch.mask.device),
+                kl,
+                now.states,
+            )
         )
     return Rollout(episodes, scores, tuple(micro_batches))
+
+
+def _deal(
+    episodes: Episodes, settings: LearningSettings, seed: int
+) -> Iterator[tuple[int, list[int]]]:
+    """(minibatch, indices of at most micro_batch episodes), every episode once."""
+    order = list(range(len(episodes.tokens)))
+    random.Random(seed).shuffle(order)
+    for minibatch in range(settings.minibatches):
+        dealt = order[minibatch :: settings.minibatches]
+        for group in by_length([episodes.tokens[i] for i in dealt], settings.micro_batch):
+            yield minibatch, [dealt[i] for i in group]

@@ -83,7 +83,7 @@ def train_ppo(parts: PpoParts, start: Lora) -> PpoState:
     """Improve a copy of `start` by ppo_updates updates, or until the KL cap. Raises
     LearningFailed."""
     settings, backbone = parts.settings, parts.backbone
-    policy = ActorCritic(backbone, start.clone(), ValueHead(backbone.hidden_size))
+    policy = ActorCritic(backbone, start.clone(), ValueHead(backbone.hidden_size, backbone.device))
     kl = AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon_tokens)
     state = PpoState(policy, make_optimizer(policy, settings), kl)
     kept = parts.checkpoints.newest()
@@ -103,9 +103,16 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
     episodes = roll_out(parts, state, engine, number)
     raw = parts.scorer(episodes.answers)
     scores = final_scores(raw, episodes.answers, settings.missing_eos_penalty, SCORE_FLOOR)
-    rollout = record(episodes, state.policy, parts.reference, scores, settings, parts.report.beat)
-    if state.done == 0:
+    seed = settings.seed * 1000 + number
+    rollout = record(
+        episodes, state.policy, parts.reference, scores, settings, seed, parts.report.beat
+    )
+    if number == 1:
         rollout = _warm_up(state, rollout, settings)
+    state.done, state.last_kl = number, rollout.kl_per_response
+    if state.last_kl > settings.kl_cap:  # nothing is learned from what went too far
+        state.capped = True
+        return
     targets = make_targets(rollout, state.kl.coef, settings)
     numbers = update_values(rollout, targets)
     stats = update(
@@ -114,12 +121,9 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
         rollout,
         targets,
         settings,
-        settings.seed * 1000 + number,
+        seed,
         parts.report.beat,
     )
-    state.last_kl = rollout.kl_per_response
-    state.capped = state.last_kl > settings.kl_cap
-    state.done = number
     numbers |= _numbers(rollout, stats, state)
     parts.report.metrics("ppo", number, numbers)
     if number % 3 == 1 or number == settings.ppo_updates:

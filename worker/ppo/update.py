@@ -20,10 +20,7 @@ from worker.ppo.actor_critic import ActorCritic
 from worker.ppo.advantages import gae, shaped_rewards, whiten
 from worker.ppo.losses import explained_variance, policy_loss, value_loss
 from worker.ppo.rollout import MicroBatch, Rollout
-
-
-class LearningFailed(Exception):
-    """The update cannot teach anything: gradients are not finite, or all zero."""
+from worker.reporting import LearningFailed
 
 
 @dataclass(frozen=True)
@@ -100,10 +97,12 @@ def update(
     pairs = list(zip(rollout.micro_batches, targets, strict=True))
     stats = UpdateStats()
     for _ in range(settings.ppo_epochs):
-        order.shuffle(pairs)
+        numbers = list(range(settings.minibatches))
+        order.shuffle(numbers)
         before = (stats.tokens, stats.sums.get("approx_kl", 0.0))
-        for start in range(settings.minibatches):
-            _step(policy, optimizer, pairs[start :: settings.minibatches], settings, stats, beat)
+        for number in numbers:
+            minibatch = [pair for pair in pairs if pair[0].minibatch == number]
+            _step(policy, optimizer, minibatch, settings, stats, beat)
         moved = stats.sums["approx_kl"] - before[1]
         if moved / (stats.tokens - before[0]) > 1.5 * settings.target_kl:
             break

@@ -32,9 +32,10 @@ def calibration_error(
 def error_by_chance(
     probabilities: Sequence[float], draws: int = 1000, seed: int = 0
 ) -> float | None:
-    """The error that probabilities which are exactly right stay below 19 times in 20; None for none.
+    """What the error stays below 19 times in 20 when the probabilities are exactly right.
 
-    With a few dozen outcomes it is far from 0: only an error beyond it says anything.
+    With a few dozen outcomes it is far from 0, and only an error beyond it says anything. None
+    without probabilities.
     """
     if not probabilities:
         return None

@@ -41,6 +41,7 @@ GOOD = Measurements(
     champion_variance=0.15,
     finite_weights=True,
     kl=2.5,
+    kl_to_base=4.0,
     candidate=replace(CHAMPION, ended=0.97, mean_tokens=24.0, deflects=0.02),
     champion=CHAMPION,
     wins_over_champion=share(0.66, 0.56),
@@ -65,6 +66,7 @@ BAD: dict[str, dict[str, Any]] = {
     "ensemble agreement": {"candidate_variance": 0.5},
     "finite weights": {"finite_weights": False},
     "KL": {"kl": 21.0},
+    "drift from the base model": {"kl_to_base": 61.0},
     "ends its answers": behaving(ended=0.85),
     "empty answers": behaving(empty=0.03),
     "length": behaving(mean_tokens=38.0),
@@ -86,7 +88,7 @@ def test_an_honest_improvement_passes_with_a_reason_per_check() -> None:
     assert verdict.passed and verdict.failed == ()
     assert len(verdict.reasons) == len(CHECKS) == len(BAD)
     assert all(reason.startswith("passed: ") for reason in verdict.reasons)
-    assert "passed: KL: 2.5 nats per response, at most 20" in verdict.reasons
+    assert "passed: KL: 2.5 nats per response to the champion, at most 20" in verdict.reasons
 
 
 @pytest.mark.parametrize("name", CHECKS)

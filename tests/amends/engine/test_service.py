@@ -1,0 +1,223 @@
+"""The engine's thread: what becomes of streams that are cancelled, and of all when it ends."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import torch
+
+from amends.backbone import Backbone
+from amends.base_model import load_causal_lm
+from amends.engine.engine import Engine
+from amends.engine.scheduler import Limits
+from amends.engine.sequence import Chunk, Request, Sampling, Sequence
+from amends.engine.service import EngineService
+from amends.errors import EngineBusy
+from tests.tiny_model import make_tiny_model
+
+PROBE = tuple(range(5, 25))
+ENDLESS = Request((5, 6, 7), Sampling(240))
+SHORT = Request((5, 6, 7), Sampling(4))
+
+
+class Gate:
+    """A door in the engine's thread: the next call behind it waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.shut = threading.Event()
+        self.reached = threading.Event()
+        self.opened = threading.Event()
+        self.error: BaseException | None = None
+
+    def close(self, error: BaseException | None = None) -> None:
+        """The next call waits, and then raises `error`, if there is one."""
+        self.error = error
+        self.shut.set()
+
+    def pass_through(self) -> None:
+        if self.shut.is_set():
+            self.reached.set()
+            assert self.opened.wait(20)
+            self.shut.clear()
+            if self.error is not None:
+                raise self.error
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    return Backbone(load_causal_lm(folder, torch.float32), 256)
+
+
+@pytest.fixture
+def engine(backbone: Backbone) -> Engine:
+    """Two rows; nothing ends before its length."""
+    limits = Limits(max_running=2, max_positions=256)
+    return Engine(backbone, backbone.lora_shape(4, 8.0), frozenset(), limits)
+
+
+@pytest.fixture
+def step_gate(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate, step = Gate(), engine.step
+
+    def step_behind_gate() -> bool:
+        gate.pass_through()
+        time.sleep(0.002)  # so that a stream cannot end before the test's loop had its turn
+        return step()
+
+    monkeypatch.setattr(engine, "step", step_behind_gate)
+    return gate
+
+
+@pytest.fixture
+def submit_gate(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    gate, submit = Gate(), engine.submit
+
+    def submit_behind_gate(request: Request, on_chunk: Callable[[Chunk], None]) -> Sequence:
+        sequence = submit(request, on_chunk)
+        gate.pass_through()
+        return sequence
+
+    monkeypatch.setattr(engine, "submit", submit_behind_gate)
+    return gate
+
+
+@pytest.fixture
+def service(engine: Engine, backbone: Backbone) -> Iterator[EngineService]:
+    service = EngineService(engine, backbone.lora_shape(4, 8.0), PROBE)
+    yield service
+    service.close()
+
+
+async def read(service: EngineService, request: Request) -> list[Chunk]:
+    return [chunk async for chunk in service.stream(request)]
+
+
+async def start(service: EngineService, request: Request) -> asyncio.Task[list[Chunk]]:
+    """A stream of which the first chunk is there: it has a row."""
+    begun = asyncio.Event()
+
+    async def read_on() -> list[Chunk]:
+        chunks = []
+        async for chunk in service.stream(request):
+            chunks.append(chunk)
+            begun.set()
+        return chunks
+
+    task = asyncio.create_task(read_on())
+    await begun.wait()
+    return task
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+async def cancel(task: asyncio.Task[list[Chunk]]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def within(awaitable: Awaitable[None], seconds: float = 30) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(awaitable, seconds)
+
+    asyncio.run(bounded())
+
+
+def test_a_stream_cancelled_while_its_submit_waits_for_a_step_takes_no_row(
+    service: EngineService, engine: Engine, step_gate: Gate
+) -> None:
+    async def leave_before_it_is_submitted() -> None:
+        running = await start(service, ENDLESS)
+        step_gate.close()
+        await until(step_gate.reached.is_set)
+        waiting = asyncio.create_task(read(service, ENDLESS))
+        await until(lambda: len(service._commands) == 1)
+        await cancel(waiting)
+        step_gate.opened.set()
+        assert len(await read(service, SHORT)) == 4  # submitted after it, beside the first
+        assert (engine.running, engine.waiting) == (1, 0)
+        assert len(await running) == 240
+        assert service.alive
+
+    within(leave_before_it_is_submitted())
+
+
+def test_a_stream_cancelled_while_it_is_being_submitted_gives_its_row_back(
+    service: EngineService, engine: Engine, submit_gate: Gate
+) -> None:
+    async def leave_in_the_middle_of_submit() -> None:
+        submit_gate.close()
+        submitting = asyncio.create_task(read(service, ENDLESS))
+        await until(submit_gate.reached.is_set)
+        await cancel(submitting)
+        submit_gate.opened.set()
+        chunks = await read(service, SHORT)
+        assert chunks[-1].finish_reason == "length"
+        await until(lambda: (engine.running, engine.waiting) == (0, 0))
+        assert service.alive
+
+    within(leave_in_the_middle_of_submit())
+
+
+def test_when_the_thread_ends_nobody_waits_for_it(
+    service: EngineService,
+    step_gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unhandled: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", unhandled.append)
+    failure = RuntimeError("the device is gone")
+
+    async def outlive_the_thread() -> None:
+        with_rows = [await start(service, ENDLESS) for _ in range(2)]
+        queued = asyncio.create_task(read(service, ENDLESS))
+        await until(lambda: service.queue_depth() == 1)
+        step_gate.close(failure)
+        await until(step_gate.reached.is_set)
+        not_submitted = asyncio.create_task(read(service, SHORT))
+        swapping = asyncio.create_task(service.swap(0, None))
+        await until(lambda: len(service._commands) == 2)
+        step_gate.opened.set()
+        for task in (*with_rows, queued):
+            assert (await task)[-1].finish_reason == "cancelled"
+        for pending in (not_submitted, swapping):
+            with pytest.raises(EngineBusy):
+                await pending
+        for later in (read(service, SHORT), service.swap(0, None)):
+            with pytest.raises(EngineBusy):
+                await asyncio.wait_for(later, 1)
+        await until(lambda: not service.alive)
+
+    within(outlive_the_thread())
+    assert [seen.exc_value for seen in unhandled] == [failure]
+
+
+def test_close_ends_running_streams_as_cancelled(service: EngineService, step_gate: Gate) -> None:
+    async def close_under_load() -> None:
+        with_rows = [await start(service, ENDLESS) for _ in range(2)]
+        step_gate.close()
+        await until(step_gate.reached.is_set)
+        not_submitted = asyncio.create_task(read(service, ENDLESS))
+        await until(lambda: len(service._commands) == 1)
+        closing = asyncio.create_task(asyncio.to_thread(service.close))
+        await until(lambda: service._closing)
+        step_gate.opened.set()
+        await closing
+        for task in with_rows:
+            chunks = await task
+            assert chunks[-1].finish_reason == "cancelled"
+            assert 1 < len(chunks) <= 240
+        with pytest.raises(EngineBusy):
+            await not_submitted
+        with pytest.raises(EngineBusy):
+            await read(service, SHORT)
+
+    within(close_under_load())
+    assert not service.alive

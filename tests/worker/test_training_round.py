@@ -1,0 +1,388 @@
+"""A round on a tiny model: which stages run, what the gate says, and that a killed round resumes.
+
+The judgements are made by hand. What the model writes is noise, so nothing here is about quality.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from amends.backbone import Backbone
+from amends.base_model import load_causal_lm, load_tokenizer
+from amends.errors import NotEnoughData
+from amends.events import Stage
+from amends.lora import Lora
+from amends.prompt import PromptRenderer
+from tests.tiny_model import make_tiny_model
+from tests.worker.recorder import Recorder
+from worker.data.dataset import Dataset
+from worker.data.examples import (
+    Answer,
+    Context,
+    CorrectionExample,
+    Examples,
+    PairExample,
+    PromptExample,
+)
+from worker.data.manifest import make_manifest
+from worker.judge.thresholds import GateThresholds
+from worker.learning_settings import LearningSettings
+from worker.reporting import Cancelled
+from worker.tokens import AnswerTokens
+from worker.training_round import MIN_CORRECTIONS, Round, RoundResult, run_round
+
+SETTINGS = LearningSettings(
+    sft_epochs=2,
+    sft_batch=4,
+    sft_learning_rate=1e-3,
+    reward_layers=(1.0,),
+    min_pairs=12,
+    ppo_updates=3,
+    episodes=6,
+    rollout_tokens=8,
+    temperature=1.0,
+    ppo_epochs=1,
+    minibatches=2,
+    micro_batch=4,
+    learning_rate=1e-3,
+    kl_cap=1000.0,
+    target_kl=1.0,
+    gate_prompts=8,
+    gate_tokens=8,
+)
+ANYTHING = GateThresholds(
+    min_trusted_items=0,
+    max_visitor_share=1.0,
+    reward_accuracy_above=0.0,
+    reward_accuracy_margin=-1.0,
+    max_reward_accuracy_drop=1.0,
+    max_variance_ratio=1e9,
+    max_kl=1e9,
+    max_ended_drop=1.0,
+    max_empty=1.0,
+    max_repetition_rise=1.0,
+    max_length_ratio=1e9,
+    max_behaviour_rise=1.0,
+    max_promise_rise=1.0,
+    win_rate_low=-1.0,
+    max_corrected_loss=1.0,
+)
+POLITE, CURT = "You can return it in thirty days.", "no no no no"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, PromptRenderer]:
+    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    backbone = Backbone(load_causal_lm(folder, torch.float32), 384)
+    return backbone, PromptRenderer(load_tokenizer(folder), 384, 64)
+
+
+def answer(question: str, text: str) -> Answer:
+    return Answer(Context("", question, (), (), None), text, None, ended=True)
+
+
+def examples(side: str, pairs: int, corrections: int, chosen: str, rejected: str) -> Examples:
+    """A customer per judgement; every preference is `chosen` over `rejected`."""
+
+    def who(i: int) -> tuple[str, str, str, float]:
+        return f"correction:{side}{i}", f"{side} customer {i}", "expert", 1.0
+
+    questions = [f"{side} {i}?" for i in range(max(pairs, corrections, 8))]
+    return Examples(
+        pairs=tuple(
+            PairExample(*who(i), "correction", answer(q, chosen), answer(q, rejected))
+            for i, q in enumerate(questions[:pairs])
+        ),
+        corrections=tuple(
+            CorrectionExample(*who(i), answer(q, chosen))
+            for i, q in enumerate(questions[:corrections])
+        ),
+        prompts=tuple(
+            PromptExample(Context("", q, (), (), None), f"{side} customer {i}", "", False)
+            for i, q in enumerate(questions)
+        ),
+    )
+
+
+def dataset(
+    pairs: int = 14,
+    corrections: int = 12,
+    held_out_pairs: int = 11,
+    held_out_prefers: tuple[str, str] = (POLITE, CURT),
+) -> Dataset:
+    train = examples("t", pairs, corrections, POLITE, CURT)
+    holdout = examples("h", held_out_pairs, 2, *held_out_prefers)
+    manifest = make_manifest(
+        train, holdout, dropped=(), notes=(), largest_visitor_share=0.05, expert_share=1.0
+    )
+    return Dataset(train, holdout, manifest)
+
+
+def make_round(
+    model: tuple[Backbone, PromptRenderer],
+    folder: Path,
+    data: Dataset | None = None,
+    report: Recorder | None = None,
+    **changes: object,
+) -> Round:
+    backbone, renderer = model
+    task = Round(
+        backbone=backbone,
+        lora_shape=backbone.lora_shape(2, 4.0),
+        tokens=AnswerTokens(renderer, "s"),
+        dataset=data or dataset(),
+        must_pass=(PromptExample(Context("", "must?", (), (), None), "must", "", True),),
+        champion=None,
+        previous_reward=None,
+        optimizer="auto",
+        settings=SETTINGS,
+        thresholds=ANYTHING,
+        folder=folder,
+        report=report or Recorder(),
+    )
+    return replace(task, **changes)  # type: ignore[arg-type]
+
+
+def same_weights(one: Lora, other: Lora) -> bool:
+    return all(torch.equal(t, other.tensors[n]) for n, t in one.tensors.items())
+
+
+@pytest.fixture(scope="module")
+def whole(
+    model: tuple[Backbone, PromptRenderer], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RoundResult, Recorder]:
+    """A round with all stages that nobody interrupted."""
+    report = Recorder()
+    task = make_round(model, tmp_path_factory.mktemp("whole"), report=report)
+    return run_round(task), report
+
+
+def test_enough_of_everything_gives_supervised_steps_and_ppo(
+    model: tuple[Backbone, PromptRenderer], whole: tuple[RoundResult, Recorder]
+) -> None:
+    result, report = whole
+    assert report.finished == ["sft", "reward", "ppo", "gate"]
+    assert result.reward is not None and result.reward.finite
+    assert sum("objective/kl" in numbers for numbers in report.numbers) == SETTINGS.ppo_updates
+    assert sum("loss/sft" in numbers for numbers in report.numbers) == 6  # 2 epochs of 12 by 4
+    start = Lora.fresh(model[0].lora_shape(2, 4.0), SETTINGS.seed)
+    assert not same_weights(start, result.candidate)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "pairs", "corrections", "stages"),
+    [
+        ("auto", 11, 12, ["sft", "reward", "gate"]),
+        ("auto", 12, MIN_CORRECTIONS - 1, ["reward", "ppo", "gate"]),
+        ("sft", 14, 12, ["sft", "reward", "gate"]),
+        ("ppo", 14, 12, ["reward", "ppo", "gate"]),
+    ],
+)
+def test_the_stages_follow_from_the_data_and_the_optimizer(
+    model: tuple[Backbone, PromptRenderer],
+    tmp_path: Path,
+    optimizer: str,
+    pairs: int,
+    corrections: int,
+    stages: list[Stage],
+) -> None:
+    report = Recorder()
+    data = dataset(pairs, corrections)
+    result = run_round(make_round(model, tmp_path, data, report, optimizer=optimizer))
+    assert report.finished == stages
+    assert (result.reward is not None) == ("ppo" in stages)
+    assert result.verdict.passed
+    if "ppo" not in stages:
+        assert "passed: reward model: not measured (optional)" in result.verdict.reasons
+    if pairs < SETTINGS.min_pairs:
+        assert "11 judged pairs: supervised steps only this round" in report.logs
+
+
+def test_mismatched_pairs_do_not_make_a_reward_model(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    data = dataset()
+    made = tuple(replace(pair, kind="mismatch") for pair in data.train.pairs[:3])
+    data = replace(data, train=replace(data.train, pairs=made + data.train.pairs[3:]))
+    result = run_round(make_round(model, tmp_path, data))
+    assert result.reward is None
+
+
+@pytest.mark.parametrize("optimizer", ["auto", "sft"])
+def test_too_little_to_learn_from_says_what_is_missing(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path, optimizer: str
+) -> None:
+    report = Recorder()
+    pairs = 3 if optimizer == "auto" else 14  # --optimizer sft does not learn from pairs
+    task = make_round(model, tmp_path, dataset(pairs, 7), report, optimizer=optimizer)
+    said = f"at least 8 corrections .* 12 judged pairs .* got 7 corrections and {pairs} pairs"
+    with pytest.raises(NotEnoughData, match=said):
+        run_round(task)
+    assert report.finished == [] and list(tmp_path.iterdir()) == []
+
+
+def test_ppo_without_enough_pairs_is_refused(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    task = make_round(model, tmp_path, dataset(pairs=11), optimizer="ppo")
+    with pytest.raises(NotEnoughData, match=r"12 judged pairs .* got 11.* --optimizer sft"):
+        run_round(task)
+
+
+def test_a_round_needs_questions_on_both_sides(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    data = dataset()
+    silent = replace(data, holdout=replace(data.holdout, prompts=()))
+    with pytest.raises(NotEnoughData, match="hold-out has none"):
+        run_round(make_round(model, tmp_path, silent))
+    single = replace(data, train=replace(data.train, prompts=data.train.prompts[:1]))
+    with pytest.raises(NotEnoughData, match="at least two questions"):
+        run_round(make_round(model, tmp_path, single))
+
+
+def test_a_correction_longer_than_the_context_does_not_end_the_round(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    data = dataset(pairs=0)
+    first, *others = data.train.corrections
+    long = replace(first, answer=answer("t 0?", "This is a long answer. " * 40))
+    data = replace(data, train=replace(data.train, corrections=(long, *others)))
+    assert run_round(make_round(model, tmp_path, data)).verdict.passed
+
+
+def test_the_gate_refuses_and_says_why(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path, whole: tuple[RoundResult, Recorder]
+) -> None:
+    impossible = ANYTHING.model_copy(update={"max_kl": -1e9, "win_rate_low": 1.0})
+    result = run_round(make_round(model, tmp_path, thresholds=impossible))
+    assert not result.verdict.passed
+    assert result.verdict.failed == ("KL", "win rate over champion", "win rate over base model")
+    first, second = result.verdict.reasons[:2]
+    kl = result.metrics["gate/kl"]
+    assert first.startswith(f"failed: KL: {kl:.3g} nats per response")
+    assert second.startswith("failed: win rate over champion: ")
+    # The verdict is all that thresholds change, and a refused candidate is still handed over.
+    passed = whole[0]
+    assert passed.verdict.passed and passed.verdict.failed == ()
+    assert len(passed.verdict.reasons) == len(result.verdict.reasons)
+    assert same_weights(passed.candidate, result.candidate)
+    assert passed.metrics == result.metrics
+
+
+def test_what_was_measured_goes_with_the_candidate(whole: tuple[RoundResult, Recorder]) -> None:
+    result, report = whole
+    names = ("gate/kl", "gate/wins_over_champion_low", "reward/accuracy", "judge/accuracy")
+    assert all(name in result.metrics for name in names), sorted(result.metrics)
+    assert report.numbers[-1] == result.metrics
+    found = result.examined
+    assert len(found.prompts) == len(found.champion) == len(found.candidate) == 8
+    asked = [prompt.context.question for prompt in found.prompts]
+    assert [a.context.question for a in found.candidate] == asked
+    assert found.measurements.trusted_items == 14 + 11  # both sides'
+
+
+STOPS: list[list[tuple[Stage, float]]] = [
+    [("sft", 0.5)],
+    [("sft", 1.0)],
+    [("reward", 0.5)],
+    [("reward", 1.0)],
+    [("ppo", 0.2)],
+    [("ppo", 0.6)],
+    [("ppo", 1.0)],
+    [("gate", 0.5)],
+    [("gate", 1.0)],
+    [("sft", 0.9), ("reward", 0.3), ("ppo", 0.5), ("gate", 0.1)],
+]
+
+
+@pytest.mark.parametrize("stops", STOPS, ids=lambda s: "+".join(f"{n} {x:.0%}" for n, x in s))
+def test_a_killed_round_gives_the_same_candidate(
+    model: tuple[Backbone, PromptRenderer],
+    tmp_path: Path,
+    whole: tuple[RoundResult, Recorder],
+    stops: list[tuple[Stage, float]],
+) -> None:
+    expected, report = whole
+    for stage, share in stops:
+        stop = (stage, max(1, round(share * report.beats[stage])))
+        with pytest.raises(Cancelled, match=f"stop in {stage}"):
+            run_round(make_round(model, tmp_path, report=Recorder(stop_at=stop)))
+    result = run_round(make_round(model, tmp_path))
+    assert same_weights(expected.candidate, result.candidate)
+    assert expected.verdict == result.verdict
+    assert expected.metrics == result.metrics
+    assert expected.examined == result.examined
+
+
+def test_finished_stages_are_not_repeated(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    with pytest.raises(Cancelled):
+        run_round(make_round(model, tmp_path, report=Recorder(stop_at=("gate", 1))))
+    report = Recorder()
+    run_round(make_round(model, tmp_path, report=report))
+    assert not any("loss/sft" in n or "objective/kl" in n for n in report.numbers)
+
+
+def test_reward_model_and_judge_are_fitted_on_different_customers(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    """The sides' customers want opposite things: each head must be wrong about the other's."""
+    data = dataset(held_out_pairs=12, held_out_prefers=(CURT, POLITE))
+    result = run_round(make_round(model, tmp_path, data))
+    assert result.reward is not None
+    assert result.reward.fitted_on["pairs/items"] == 14
+    assert result.metrics["reward/accuracy"] == 0.0  # on the hold-out's pairs
+    assert result.metrics["judge/accuracy"] == 0.0  # on the train side's pairs
+    agreeing = run_round(make_round(model, tmp_path / "agreeing", dataset()))
+    assert agreeing.metrics["reward/accuracy"] == agreeing.metrics["judge/accuracy"] == 1.0
+
+
+def test_without_a_judge_the_gate_refuses(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    """Too few hold-out pairs to fit one on: nothing is guessed."""
+    result = run_round(make_round(model, tmp_path, dataset(held_out_pairs=9)))
+    assert result.examined.measurements.wins_over_champion is None
+    assert "gate/wins_over_champion" not in result.metrics
+    assert "failed: win rate over champion: not measured" in result.verdict.reasons
+
+
+def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path, whole: tuple[RoundResult, Recorder]
+) -> None:
+    first, _ = whole
+    champion = first.candidate.clone()
+    none = SETTINGS.model_copy(update={"sft_epochs": 0})
+    still = run_round(
+        make_round(
+            model,
+            tmp_path,
+            optimizer="sft",
+            champion=champion,
+            previous_reward=first.reward,
+            settings=none,
+        )
+    )
+    assert same_weights(champion, still.candidate)
+    assert still.metrics["gate/wins_over_champion"] == 0.5  # the same answers, word for word
+    assert still.examined.candidate == still.examined.champion
+
+    second = run_round(
+        make_round(model, tmp_path / "second", champion=champion, previous_reward=first.reward)
+    )
+    assert same_weights(champion, first.candidate)  # training never touches it
+    assert not same_weights(champion, second.candidate)
+    assert second.metrics["reward/previous"] == 1.0

@@ -1,0 +1,175 @@
+"""What a round starts from, gathered as values: the dataset, the must-pass questions, the champion.
+
+Knows the stores, no training. Invariant: every attempt of a run gathers the same: what the first
+one saw (which conversations, how long, which champion) is written down beside the run, and
+checkpoints live under a key of everything that they depend on.
+"""
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from amends.adapter_store import AdapterStore
+from amends.conversation import Conversation
+from amends.conversation_store import ConversationStore
+from amends.durable_file import replace_file
+from amends.errors import InvalidInput, NotFound
+from amends.feedback_store import FeedbackStore
+from amends.knowledge import Knowledge
+from amends.record import Record
+from amends.runs import Run
+from amends.settings import Settings
+from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
+from worker.data.examples import Context, PromptExample
+from worker.data.split import SplitSettings
+from worker.learning_settings import LearningSettings
+from worker.reporting import Reporter, stage
+from worker.reward.reward_head import RewardHead
+from worker.reward.reward_head_store import load_reward_head
+
+log = logging.getLogger(__name__)
+
+RECENT_CONVERSATIONS = 500  # prompts come from these too, not only from what somebody judged
+
+
+class Seen(Record):
+    """What the first attempt of a run saw."""
+
+    schema_version: int = 1
+    run_created_at: float
+    champion: int
+    turns: dict[str, int]  # conversation id -> how many turns it had
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the inputs are read from."""
+
+    feedback: FeedbackStore
+    conversations: ConversationStore
+    adapters: AdapterStore
+
+
+@dataclass(frozen=True)
+class RoundInputs:
+    dataset: Dataset
+    must_pass: tuple[PromptExample, ...]
+    champion: int
+    work_folder: Path  # checkpoints of exactly these inputs
+
+
+def gather(
+    run: Run,
+    sources: Sources,
+    knowledge: Knowledge,
+    settings: Settings,
+    learning: LearningSettings,
+    report: Reporter,
+) -> RoundInputs:
+    """Claim the feedback and read all that belongs to it."""
+    folder = settings.runs_folder / str(run.run_id)
+    with stage(report, "claim"):
+        sources.feedback.claim(run.run_id)
+        feedback = sources.feedback.all_used(run.run_id)
+        seen = _seen(run, sources, {item.conversation_id for item in feedback}, folder)
+        conversations = _conversations(sources.conversations, seen)
+        report.log(f"{len(feedback)} pieces of feedback on {len(conversations)} conversations")
+    with stage(report, "dataset"):
+        must_pass = _must_pass(knowledge, settings)
+        wanted = DatasetSettings(
+            split=SplitSettings(holdout_share=learning.holdout_share),
+            holdout_prompts=4 * learning.gate_prompts,  # the examiner chooses among them
+            reserved=frozenset(prompt.context.question for prompt in must_pass),
+        )
+        dataset = build_dataset(feedback, conversations, _fill_up(knowledge, settings), wanted)
+        (folder / "data_manifest.json").write_text(dataset.manifest.to_json())
+        _report(dataset, report)
+    key = _key(dataset, seen, learning)
+    return RoundInputs(dataset, must_pass, seen.champion, folder / f"work-{key[:16]}")
+
+
+def previous_reward(settings: Settings) -> RewardHead | None:
+    """The newest reward model of an earlier round, when this program can still read it."""
+    if not settings.reward_models_folder.is_dir():
+        return None
+    for folder in sorted(settings.reward_models_folder.iterdir(), reverse=True):
+        try:
+            return load_reward_head(folder)
+        except InvalidInput as error:
+            log.warning("%s", error)
+    return None
+
+
+def _seen(run: Run, sources: Sources, judged: set[str], folder: Path) -> Seen:
+    """As the first attempt wrote it down, or written down now."""
+    path = folder / "inputs.json"
+    if path.is_file():
+        kept = Seen.model_validate_json(path.read_bytes())
+        if kept.run_created_at == run.created_at:  # else another install's run of this number
+            return kept
+    turns = {}
+    for conversation in sources.conversations.recent(RECENT_CONVERSATIONS):
+        turns[conversation.conversation_id] = len(conversation.turns)
+    for conversation_id in sorted(judged - turns.keys()):
+        try:
+            turns[conversation_id] = len(sources.conversations.read(conversation_id).turns)
+        except NotFound:
+            log.warning("conversation %s is gone; its feedback is not used", conversation_id)
+    champion = sources.adapters.alias("champion")
+    seen = Seen(run_created_at=run.created_at, champion=champion, turns=turns)
+    replace_file(path, seen.model_dump_json(indent=1).encode())
+    return seen
+
+
+def _conversations(store: ConversationStore, seen: Seen) -> dict[str, Conversation]:
+    found = {}
+    for conversation_id, count in seen.turns.items():
+        try:
+            whole = store.read(conversation_id)
+        except NotFound:
+            continue
+        found[conversation_id] = whole.model_copy(update={"turns": whole.turns[:count]})
+    return found
+
+
+def _fill_up(knowledge: Knowledge, settings: Settings) -> list[FillUp]:
+    """The shop's own questions, for the topics that no visitor asked about yet."""
+    items = [
+        FillUp(q.question, knowledge.retrieve(q.question, settings.passages), q.intent)
+        for q in knowledge.questions
+        if not q.must_pass
+    ]
+    return [item for item in items if item.passages]
+
+
+def _must_pass(knowledge: Knowledge, settings: Settings) -> tuple[PromptExample, ...]:
+    """The shop's must-pass questions; they are never trained on."""
+    found = []
+    for question in knowledge.questions:
+        passages = knowledge.retrieve(question.question, settings.passages)
+        if question.must_pass and passages:
+            context = Context("", question.question, (), passages, token_ids=None)
+            found.append(PromptExample(context, question.id, question.intent, fill_up=True))
+    return tuple(found)
+
+
+def _report(dataset: Dataset, report: Reporter) -> None:
+    manifest = dataset.manifest
+    for sizes, name in ((manifest.train, "train"), (manifest.holdout, "hold-out")):
+        report.log(
+            f"{name}: {sizes.corrections} corrections, {sizes.pairs} pairs, {sizes.thumbs} "
+            f"thumbs, {sizes.ratings} ratings, {sizes.prompts} prompts"
+        )
+
+
+def _key(dataset: Dataset, seen: Seen, learning: LearningSettings) -> str:
+    """A hash of everything that a checkpoint of this round depends on."""
+    parts = [
+        dataset.manifest.content_hash,
+        seen.run_created_at,
+        seen.champion,
+        learning.model_dump(mode="json"),
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
