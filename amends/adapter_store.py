@@ -82,12 +82,10 @@ class AdapterStore:
         fence: Callable[[], None],
         run_created_at: float = 0.0,
     ) -> Manifest:
-        """Make the staged folder the next version, durable when this returns; the folder is gone
-        then.
+        """Make the staged folder the next version, durable when this returns; the folder is gone.
 
-        `fence` raises (LeaseLost) when the run is no longer the caller's; nothing is published
-        then. A run that has a version already (`of_run`) gets that one. Raises AdapterRefused,
-        InvalidInput.
+        `fence` raises (LeaseLost) when the run is no longer the caller's; nothing is published.
+        A run that has a version (`of_run`) gets that one. Raises AdapterRefused, InvalidInput.
         """
         if not self._staging.holds(folder):
             raise InvalidInput(f"{folder} must be a folder that stage() gave")

@@ -57,6 +57,8 @@ def make_tiny_model(folder: Path, seed: int = 0) -> Path:
         pad_token_id=2,
     )
     model = LlamaForCausalLM(config)
+    # torch zeroes the padding row, and that is the end token here: it could never be learned.
+    torch.nn.init.normal_(model.model.embed_tokens.weight.data, std=config.initializer_range)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -24,7 +24,6 @@ from rich.table import Table
 from amends.cli.install import fetched_base_model, opened_store, read_settings
 from amends.cli.output import console, note
 from amends.errors import AmendsError, NotFound, StoreUnavailable
-from amends.jobs import worker_commands
 from amends.settings import Settings
 from amends.supervisor import Program, Supervisor
 
@@ -97,6 +96,8 @@ def run_programs(settings: Settings, host: str, port: int, only: Part | None) ->
 
 def programs(only: Part | None) -> tuple[Program, ...]:
     """What makes an install, or one part of it, in the order in which it is stopped."""
+    from amends.jobs import worker_commands
+
     server = (Program("server", (sys.executable, "-m", "server")),)
     # The train worker checkpoints and requeues its run before it ends.
     workers = tuple(

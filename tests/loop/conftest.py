@@ -22,8 +22,9 @@ from tests.tiny_model import make_tiny_model
 LEARNING = {
     "MIN_PAIRS": "10",
     "HOLDOUT_SHARE": "0.45",
-    "SFT_EPOCHS": "12",
-    "SFT_LEARNING_RATE": "2e-2",
+    "SFT_EPOCHS": "15",
+    "SFT_BATCH": "4",
+    "SFT_LEARNING_RATE": "1e-2",
     "PPO_UPDATES": "3",
     "EPISODES": "8",
     "ROLLOUT_TOKENS": "16",
@@ -35,8 +36,13 @@ LEARNING = {
     "TARGET_KL": "1",
 }
 # A model of two layers that learns one answer moves far, and its thirty judgements are few.
-GATE = {"MIN_TRUSTED_ITEMS": "10", "MAX_KL": "10000", "MAX_VARIANCE_RATIO": "1000"}
-ANSWER = "yes, that is right."
+GATE = {
+    "MIN_TRUSTED_ITEMS": "10",
+    "MAX_KL": "10000",
+    "MAX_KL_TO_BASE": "10000",
+    "MAX_VARIANCE_RATIO": "1000",
+}
+ANSWER = "ok."
 
 
 @dataclass
@@ -50,7 +56,7 @@ class Install:
     def ask_and_correct(self, count: int) -> list[str]:
         """`count` visitors ask one question each and judge; an expert corrects every answer."""
         feedback: list[str] = []
-        questions = self.server.state.knowledge.questions
+        questions = [q for q in self.server.state.knowledge.questions if not q.must_pass]
         for index in range(count):
             visitor = self.server.new_visitor()
             answer = visitor.ask(questions[index].question)
@@ -123,8 +129,9 @@ def install(
         "AMENDS_BASE_MODEL": str(model),
         "AMENDS_REDIS_URL": store_url,
         "AMENDS_DTYPE": "float32",
-        "AMENDS_LORA_RANK": "4",
+        "AMENDS_LORA_RANK": "16",
         "AMENDS_THREADS": "1",
+        "AMENDS_PASSAGES": "1",
         "AMENDS_STAFF_TOKEN": STAFF_TOKEN,
         **{f"AMENDS_LEARN_{name}": value for name, value in LEARNING.items()},
         **{f"AMENDS_GATE_{name}": value for name, value in GATE.items()},

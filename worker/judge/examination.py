@@ -6,7 +6,7 @@ with the same seeds; the judge is not the model that PPO maximised; what cannot 
 None.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,6 @@ from worker.tokens import AnswerTokens, TokenBatch, by_length
 BASE, CHAMPION, CANDIDATE = 0, 1, 2
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
 TIE_MARGIN = 0.05  # judge scores (standard deviations of the reference) closer than this are a tie
-LOST_MARGIN = 0.5  # an answer is lost only when it is worse by more than the judge's noise
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ class Paper:
 
     prompts: tuple[PromptExample, ...]
     answers: dict[int, tuple[Answer, ...]]
-    scores: dict[int, list[float]]
+    scores: dict[int, list[float]]  # means of the judge's members
+    doubts: dict[int, list[float]]  # their standard deviations
 
     def wins_over(self, other: int) -> Share | None:
         """The candidate's paired win rate; None without a judge."""
@@ -67,14 +67,19 @@ class Paper:
         if not self.scores:
             return None
         held = lost = 0
-        before = zip(self.answers[champions], self.scores[champions], strict=True)
-        now = zip(self.answers[CANDIDATE], self.scores[CANDIDATE], strict=True)
-        for (answer, score), (new_answer, new_score) in zip(before, now, strict=True):
+        before, now = self._marks(champions), self._marks(CANDIDATE)
+        for (answer, score, doubt), (new_answer, new_score, new_doubt) in zip(
+            before, now, strict=True
+        ):
             if answers_well(answer, score):
                 held += 1
-                worse = new_score < score - LOST_MARGIN
+                # Of one answer the judge is not sure; lost is what it is sure to be worse.
+                worse = new_score + 2 * new_doubt < score - 2 * doubt
                 lost += worse and not answers_well(new_answer, new_score)
         return Kept(held, lost)
+
+    def _marks(self, policy: int) -> Iterator[tuple[Answer, float, float]]:
+        return zip(self.answers[policy], self.scores[policy], self.doubts[policy], strict=True)
 
 
 @dataclass(frozen=True)
@@ -138,8 +143,14 @@ class Examiner:
     ) -> "Paper":
         sampling = Sampling(self.settings.gate_tokens, self.settings.gate_temperature)
         answers = {v: self._sample(engine, v, prompts, sampling).answers for v in policies}
-        scores = {} if judge is None else {v: _scores(judge, a) for v, a in answers.items()}
-        return Paper(prompts, answers, scores)
+        scores: dict[int, list[float]] = {}
+        doubts: dict[int, list[float]] = {}
+        if judge is not None:
+            for version, written in answers.items():
+                found = judge.scores(written)
+                scores[version] = found.mean.tolist()
+                doubts[version] = found.variance.sqrt().tolist()
+        return Paper(prompts, answers, scores, doubts)
 
     def _engine(self, candidate: Lora, champion: Lora | None) -> Engine:
         limits = Limits(max_running=48, max_positions=self.backbone.max_positions)
@@ -220,10 +231,6 @@ def _corrected(dataset: Dataset) -> tuple[PromptExample, ...]:
             prompt = PromptExample(context, correction.customer, "", fill_up=False)
             found.setdefault(context.question, prompt)
     return tuple(found.values())
-
-
-def _scores(judge: ScoringModel, answers: Sequence[Answer]) -> list[float]:
-    return [float(score) for score in judge.scores(answers).mean]
 
 
 def _variance(models: RewardModels, answers: Sequence[Answer]) -> float | None:
