@@ -1,4 +1,5 @@
-"""Debian's Chromium, one per session; a fresh context, hence fresh storage, per test.
+"""Debian's Chromium, one per file (its driver keeps an event loop running in this thread, and other
+tests need their own); a fresh context, hence fresh storage, per test.
 
 Invariant: a test fails when the page logs an error that it did not expect, or breaks the content
 security policy.
@@ -32,7 +33,7 @@ def chromium_path() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
