@@ -271,7 +271,7 @@ def test_the_gate_refuses_and_says_why(
     assert result.verdict.failed == ("KL", "win rate over champion", "win rate over base model")
     first, second = result.verdict.reasons[:2]
     kl = result.metrics["gate/kl"]
-    assert first.startswith(f"failed: KL: {kl:.3g} nats per response")
+    assert first.startswith(f"failed: KL: {kl:.4g} nats per response")
     assert second.startswith("failed: win rate over champion: ")
     # The verdict is all that thresholds change, and a refused candidate is still handed over.
     passed = whole[0]
