@@ -45,7 +45,7 @@ def show_summary(
     used = ", ".join(f"{count} {kind}s" for kind, count in sorted(feedback_used.items()))
     table.add_row("feedback used", used or "none")
     table.add_row(
-        "KL to the reference",
+        "KL to the version before",
         "not reported" if outcome.kl is None else f"{outcome.kl:.2f} nats per response",
     )
     table.add_row("gate", "passed" if outcome.passed else "refused")

@@ -32,7 +32,7 @@ class Measurements:
     reward_accuracy: Share | None = None  # of hold-out pairs
     previous_reward_accuracy: Share | None = None  # of the last reward model, same pairs
     calibration_error: float | None = None  # of P(thumb up)
-    calibration_by_chance: float | None = None  # what right probabilities would show, 95 %
+    calibration_by_chance: float | None = None  # what right probabilities would show, 99 %
     candidate_variance: float | None = None  # mean ensemble variance on the candidate's answers
     champion_variance: float | None = None  # the same on the champion's
     # policy

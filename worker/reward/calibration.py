@@ -30,19 +30,32 @@ def calibration_error(
 
 
 def error_by_chance(
-    probabilities: Sequence[float], draws: int = 1000, seed: int = 0
+    probabilities: Sequence[float],
+    raters: Sequence[str],
+    rater_std: float,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> float | None:
-    """What the error stays below 19 times in 20 when the probabilities are exactly right.
+    """What the error stays below 99 times in 100 when the probabilities are exactly right.
 
-    With a few dozen outcomes it is far from 0, and only an error beyond it says anything. None
-    without probabilities.
+    With a few dozen outcomes it is far from 0, and only an error beyond it says anything. The
+    thumbs of one rater share a leniency (logits, normal with `rater_std`), as the model assumes:
+    they are not independent. None without probabilities.
     """
     if not probabilities:
         return None
     predicted = np.asarray(probabilities, dtype=np.float64)
+    _, rater = np.unique(np.asarray(raters), return_inverse=True)
+    # The logit of a rater of average leniency (MacKay 1992), as RewardHead.thumb_probability has.
+    shrink = (1 + np.pi / 8 * rater_std**2) ** 0.5
+    logits = np.log(predicted / (1 - predicted)) * shrink
     random = np.random.default_rng(seed)
-    errors = [_error(predicted, random.random(len(predicted)) < predicted) for _ in range(draws)]
-    return float(np.quantile(errors, 0.95))
+    errors = []
+    for _ in range(draws):
+        leniency = random.normal(0.0, rater_std, rater.max() + 1)[rater]
+        up = random.random(len(predicted)) < 1 / (1 + np.exp(-(logits + leniency)))
+        errors.append(_error(predicted, up))
+    return float(np.quantile(errors, 0.99))
 
 
 def _error(predicted: NDArray[np.float64], observed: NDArray[Any]) -> float:

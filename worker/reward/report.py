@@ -39,7 +39,7 @@ class RewardReport:
     previous: Share | None  # the previous reward model on the same pairs
     thumb_accuracy: Share | None  # P(up) > 1/2 against the thumb
     thumb_calibration_error: float | None  # None below 30 thumbs
-    thumb_calibration_chance: float | None  # what right probabilities would show, 95 %
+    thumb_calibration_chance: float | None  # what right probabilities would show, 99 %
     rating_correlation: float | None  # Spearman with the mean score; None below 10 ratings
 
 
@@ -82,7 +82,9 @@ def report_reward_head(
             [thumb.customer for thumb in holdout.thumbs],
         ),
         thumb_calibration_error=calibration_error(probabilities, ups),
-        thumb_calibration_chance=error_by_chance(probabilities),
+        thumb_calibration_chance=error_by_chance(
+            probabilities, [t.rater_id for t in holdout.thumbs], head.settings.rater_std
+        ),
         rating_correlation=spearman(
             views.rated_mean(scores).tolist(), [float(r.value) for r in holdout.ratings]
         ),

@@ -27,8 +27,14 @@ def test_a_handful_of_thumbs_measures_nothing() -> None:
 
 
 def test_chance_alone_shows_an_error_that_shrinks_with_the_number_of_outcomes() -> None:
-    few, many = error_by_chance([0.5] * 60), error_by_chance([0.5] * 6000)
-    # One bin of n outcomes: the gap is |normal(0, 0.5 / sqrt(n))|, below 1.96 of it 19 in 20 times.
-    assert error_by_chance([0.5] * 25) == pytest.approx(1.96 * 0.5 / 25**0.5, abs=0.03)
-    assert few is not None and many is not None and many < few / 5
-    assert error_by_chance([]) is None
+    def by_chance(count: int, raters: int, rater_std: float) -> float:
+        found = error_by_chance([0.5] * count, [str(i % raters) for i in range(count)], rater_std)
+        assert found is not None
+        return found
+
+    # One bin of n independent outcomes: |normal(0, 0.5 / sqrt(n))|, 99 in 100 below 2.58 of it.
+    assert by_chance(25, 25, 0.0) == pytest.approx(2.58 * 0.5 / 25**0.5, abs=0.04)
+    assert by_chance(6000, 6000, 0.0) < by_chance(60, 60, 0.0) / 5
+    # Few raters of strong leniency are few outcomes, however many thumbs they give.
+    assert by_chance(60, 5, 2.0) > 1.2 * by_chance(60, 60, 0.0)
+    assert error_by_chance([], [], 1.0) is None
