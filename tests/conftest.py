@@ -31,10 +31,10 @@ def no_process_left_behind() -> Iterator[None]:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     yield
     deadline = time.monotonic() + 5
-    left = _children()
+    left = living_children()
     while left and time.monotonic() < deadline:
         time.sleep(0.1)
-        left = _children()
+        left = living_children()
     described = [_describe(process) for process in left]
     for process in left:
         with suppress(psutil.NoSuchProcess):
@@ -43,7 +43,8 @@ def no_process_left_behind() -> Iterator[None]:
         pytest.fail(f"processes left behind: {described}")
 
 
-def _children() -> list[psutil.Process]:
+def living_children() -> list[psutil.Process]:
+    """Children and adopted orphans that still run; those that have ended are reaped here."""
     alive = []
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess, ChildProcessError):

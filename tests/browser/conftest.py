@@ -6,14 +6,18 @@ security policy.
 """
 
 import shutil
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.browser.peer import Peer
 from tests.browser.widget_page import WidgetPage
+from tests.conftest import living_children
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -33,6 +37,14 @@ def chromium_path() -> str:
     return found
 
 
+def chromium_left() -> bool:
+    for process in living_children():
+        with suppress(psutil.NoSuchProcess):
+            if "chrom" in process.name():
+                return True
+    return False
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -41,6 +53,11 @@ def browser() -> Iterator[Browser]:
         )
         yield chromium
         chromium.close()
+    # Chromium's helpers become ours when it ends: reap them before the next file counts children.
+    deadline = time.monotonic() + 5
+    while chromium_left():
+        assert time.monotonic() < deadline, "Chromium did not end"
+        time.sleep(0.05)
 
 
 @pytest.fixture
