@@ -43,6 +43,12 @@ def no_process_left_behind() -> Iterator[None]:
         pytest.fail(f"processes left behind: {described}")
 
 
+@pytest.fixture(autouse=True)
+def orphans_are_reaped() -> None:
+    """Orphans of earlier tests are ours and may have ended since: no test shall count them."""
+    living_children()
+
+
 def living_children() -> list[psutil.Process]:
     """Children and adopted orphans that still run; those that have ended are reaped here."""
     alive = []

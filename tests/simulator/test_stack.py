@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,12 @@ from simulator.stack import StackBroke, last_lines, running_stack, what_passes_o
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "amends" in str(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "amends" in str(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def test_an_install_that_cannot_start_says_why(tmp_path: Path) -> None:
