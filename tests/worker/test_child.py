@@ -55,7 +55,7 @@ def test_a_running_child_has_no_return_code_and_can_be_asked_and_killed(tmp_path
     with _python(program, log, niceness=5) as it:
         while "ready" not in log.read_text():
             assert it.wait(0.05) is None
-        (process,) = psutil.Process().children()[-1:]
+        process = max(psutil.Process().children(), key=lambda child: child.create_time())
         assert process.nice() == min(19, os.nice(0) + 5)
         it.ask_to_stop()
         while "asked" not in log.read_text():
