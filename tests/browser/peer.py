@@ -82,8 +82,13 @@ class Peer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        # A page that is still open reconnects while the server stops; without a limit it waits for it.
         config = uvicorn.Config(
-            self._app(), log_level="warning", lifespan="off", ws="websockets-sansio"
+            self._app(),
+            log_level="warning",
+            lifespan="off",
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=2,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
