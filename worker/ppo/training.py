@@ -94,6 +94,8 @@ def train_ppo(parts: PpoParts, start: Lora) -> PpoState:
     while state.done < settings.ppo_updates and not state.capped:
         one_update(parts, state, engine)
         parts.checkpoints.save(state.done, state.save())
+        # Told only now: what was told is never done again, whatever is killed.
+        parts.report.progress("ppo", state.done, settings.ppo_updates)
     return state
 
 
@@ -128,7 +130,6 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
     parts.report.metrics("ppo", number, numbers)
     if number % 3 == 1 or number == settings.ppo_updates:
         parts.report.samples("ppo", number, episodes.answers[:4], scores.tolist())
-    parts.report.progress("ppo", number, settings.ppo_updates)
     state.kl.update(state.last_kl, rollout.response_tokens)
 
 
