@@ -82,7 +82,7 @@ class Peer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        # A page that is still open reconnects while the server stops; without a limit it waits for it.
+        # A page that is still open may connect while this stops, and would be waited for.
         config = uvicorn.Config(
             self._app(),
             log_level="warning",

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from amends.conversation import Conversation, Passage
 from amends.feedback import Ranking, Rating, Thumb
 from worker.data.examples import (
-    Answer,
     Context,
     CorrectionExample,
     Examples,
@@ -22,10 +21,11 @@ from worker.data.examples import (
     RatingExample,
     ThumbExample,
 )
+from worker.data.made_pairs import made_pairs
 from worker.data.manifest import DataManifest, make_manifest
 from worker.data.redaction import public_values, redact
 from worker.data.resolve import Judged, resolve, served_answers
-from worker.data.split import SIDES, Side, Split, SplitSettings, normalise, split, stable_unit
+from worker.data.split import SIDES, Side, Split, SplitSettings, normalise, split
 from worker.data.trust import Dropped, Judgement, TrustSettings, weigh
 
 
@@ -35,7 +35,7 @@ class DatasetSettings:
 
     trust: TrustSettings = field(default_factory=TrustSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
-    mismatch_weight: float = 0.5  # of the correction's weight; 0: no mismatched pairs
+    made_weight: float = 0.5  # of the correction's weight, for each kind of made pairs; 0: none
     train_prompts: int = 512  # most prompts for rollouts
     holdout_prompts: int = 64  # most prompts for the gate
     reserved: frozenset[str] = frozenset()  # questions that examine the policy: never learned from
@@ -184,8 +184,8 @@ def _examples(
                 corrections.append(CorrectionExample(*who, answer=answer))
             else:  # imitating it would teach the policy to write placeholders
                 notes.append(Dropped(given.feedback_id, "not imitated: holds personal data"))
-    if settings.mismatch_weight > 0:
-        pairs += _mismatched_pairs(corrections, settings.mismatch_weight)
+    if settings.made_weight > 0:
+        pairs += made_pairs(corrections, settings.made_weight)
     return Examples(tuple(_once(pairs)), tuple(thumbs), tuple(ratings), tuple(corrections), prompts)
 
 
@@ -203,43 +203,6 @@ def _ranked_pairs(item: Judged, who: tuple[str, str, str, float]) -> list[PairEx
         for worse in answers[place + 1 :]
         if normalise(better.response) != normalise(worse.response)
     ]
-
-
-def _mismatched_pairs(corrections: Sequence[CorrectionExample], share: float) -> list[PairExample]:
-    """Hard negatives: an expert's answer to another question, under other passages, is worse than
-    the right one.
-
-    Both are in an expert's style, so what tells them apart is not style. One per correction, chosen
-    by hash.
-    """
-    pairs = []
-    for right in corrections:
-        context = right.answer.context
-        others = [
-            other.answer.response
-            for other in corrections
-            if _first_passage(other.answer.context) != _first_passage(context)
-            and normalise(other.answer.context.question) != normalise(context.question)
-            and normalise(other.answer.response) != normalise(right.answer.response)
-        ]
-        if others:
-            wrong = min(set(others), key=lambda text: (stable_unit(text, right.feedback_id), text))
-            pairs.append(
-                PairExample(
-                    right.feedback_id,
-                    right.customer,
-                    right.rater_id,
-                    right.weight * share,
-                    "mismatch",
-                    chosen=right.answer,
-                    rejected=Answer(context, wrong, token_ids=None, ended=True),
-                )
-            )
-    return pairs
-
-
-def _first_passage(context: Context) -> str:
-    return context.passages[0].passage_id if context.passages else ""
 
 
 def _once(pairs: Iterable[PairExample]) -> list[PairExample]:
@@ -261,7 +224,7 @@ def _prompts(
     for customer, context in asked:
         question = normalise(context.question)
         if question and sides.side(customer, question) == side:
-            intent = intents.get(_first_passage(context)) or _topic(context.passages)
+            intent = intents.get(context.first_passage_id) or _topic(context.passages)
             found.setdefault(question, PromptExample(context, customer, intent, fill_up=False))
     for item in fill_up:
         question = normalise(item.question)

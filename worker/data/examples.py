@@ -28,6 +28,11 @@ class Context:
     def passage_texts(self) -> tuple[str, ...]:
         return tuple(passage.text for passage in self.passages)
 
+    @property
+    def first_passage_id(self) -> str:
+        """Of the passage that fits best; "" without passages."""
+        return self.passages[0].passage_id if self.passages else ""
+
 
 @dataclass(frozen=True)
 class Answer:

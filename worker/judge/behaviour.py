@@ -7,6 +7,7 @@ each share is over the same answers, so two policies are comparable on the same 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from worker.data.words import words
 from worker.reward.overlap import (
     asks_back,
     deflects,
@@ -15,7 +16,6 @@ from worker.reward.overlap import (
     promises,
     repetition,
 )
-from worker.reward.words import words
 
 
 @dataclass(frozen=True)

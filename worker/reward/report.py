@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.data.examples import Examples, PairExample
+from worker.data.words import words
 from worker.reward.calibration import calibration_error, error_by_chance
 from worker.reward.examples import AnswerTable, make_views
 from worker.reward.intervals import Share, share_with_interval
 from worker.reward.overlap import OVERLAP_FEATURES
 from worker.reward.reward_head import RewardHead
-from worker.reward.words import words
 
 _F1_BEST = list(OVERLAP_FEATURES).index("f1_best")
 _LENGTH_RATIO = 1.25  # pairs whose word counts differ by no more are length-matched

@@ -135,3 +135,27 @@ def test_every_entry_is_finite_for_odd_inputs() -> None:
         values = overlap_features(question, passages, response, False)
         assert len(values) == len(OVERLAP_FEATURES) and all(math.isfinite(v) for v in values)
     assert features("")["empty"] == 1.0 and features("Yes", ended=False)["ended"] == 0.0
+
+
+def test_the_asked_sentence_is_told_from_its_neighbour() -> None:
+    asked = features("They are valid for two years.", "For how many years is a card valid?")
+    other = features("Gift cards cannot be refunded.", "For how many years is a card valid?")
+    assert asked["f1_best"] == other["f1_best"] == 1.0  # both are the passage's own words
+    assert asked["f1_asked"] == 1.0 > other["f1_asked"]
+    assert asked["asked_share"] == 1.0 > other["asked_share"]
+    assert asked["asked_margin"] > 0 > other["asked_margin"]
+
+
+def test_a_question_that_shares_no_word_with_the_passages_asks_for_no_sentence() -> None:
+    found = features("They are valid for two years.", "Hm?")
+    assert found["asked_share"] == found["asked_margin"] == 0.0
+
+
+def test_an_opening_yes_or_no_is_held_against_what_follows() -> None:
+    assert features("Yes, you can return shoes within 30 days.")["opening_agrees"] == 1.0
+    assert features("No, you can return shoes within 30 days.")["opening_agrees"] == -1.0
+    assert features("You can return shoes within 30 days.")["opening_agrees"] == 0.0
+    when = "How many days do I have for shoes?"
+    assert features("No, you can return shoes within 30 days.", when)["opening_misplaced"] == 1.0
+    assert features("You can return shoes within 30 days.", when)["opening_misplaced"] == 0.0
+    assert features("No, you can return shoes.")["opening_misplaced"] == 0.0

@@ -59,7 +59,7 @@ def test_rows_of_the_table_are_distinct_answers() -> None:
     table = AnswerTable.of([*data.examples.answers(), *data.examples.answers()])
     assert len(table.answers) == 10
     assert table.rows(table.answers).tolist() == list(range(10))
-    assert table.overlap().shape == (10, 19)
+    assert table.overlap().shape == (10, 23)
 
 
 def test_spearman_knows_order_reverse_and_ties() -> None:

@@ -1,5 +1,5 @@
-"""Words, stems, numbers, sentences and yes / no of short English texts: the little that overlap
-features need.
+"""Words, stems, numbers, sentences and yes / no of short English texts: the little that made
+pairs and overlap features need.
 
 Knows no passages and no scores; a light suffix stripper, not a linguist. Invariant: every function
 is pure and cached, so a passage is taken apart once.
@@ -59,6 +59,11 @@ def content_words(text: str) -> frozenset[str]:
         for word in words(text)
         if word not in _STOP_WORDS and word not in _NEGATION
     )
+
+
+def word_f1(a: frozenset[str], b: frozenset[str]) -> float:
+    """F1 of two sets of content words; 0 where one is empty."""
+    return 2 * len(a & b) / (len(a) + len(b)) if a and b else 0.0
 
 
 @lru_cache(maxsize=65536)

@@ -1,6 +1,6 @@
-"""worker.reward.words: what counts as the same word, number, sentence."""
+"""worker.data.words: what counts as the same word, number, sentence."""
 
-from worker.reward.words import (
+from worker.data.words import (
     content_words,
     is_yes_no_question,
     numbers,
