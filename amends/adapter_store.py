@@ -47,7 +47,7 @@ class AdapterStore:
         versions, champion 0, where `may_start_line`; else it is AdapterRefused.
         """
         self._root = root
-        self._base_hash = base_hash
+        self.base_hash = base_hash
         self._staging = Staging(root / ".staging")
         self._file = AliasFile(root)
         with locked(root / ".lock"):
@@ -100,7 +100,7 @@ class AdapterStore:
                 manifest = Manifest(
                     version=self._next_version(aliases),
                     parent=parent,
-                    base_hash=self._base_hash,
+                    base_hash=self.base_hash,
                     line=aliases.line,
                     run_id=run_id,
                     data_manifest_hash=data_manifest_hash,
@@ -160,7 +160,7 @@ class AdapterStore:
         Covers names, kinds, hashes and configuration; the tensors are checked by whoever loads
         them.
         """
-        return check_version(self.folder(version), version, self._base_hash)
+        return check_version(self.folder(version), version, self.base_hash)
 
     def alias(self, name: str) -> int:
         """The version that champion, candidate or previous points at; NotFound when at none."""
@@ -253,14 +253,14 @@ class AdapterStore:
 
     def _read(self) -> Aliases:
         aliases = self._file.read()
-        if aliases is None or aliases.base_hash != self._base_hash:
+        if aliases is None or aliases.base_hash != self.base_hash:
             raise self._foreign("nothing" if aliases is None else aliases.base_hash)
         return aliases
 
     def _foreign(self, owner: str) -> AdapterRefused:
         return AdapterRefused(
             f"the adapters in {self._root} are those of base model {owner}, this process has "
-            f"{self._base_hash}: set AMENDS_BASE_MODEL as `amends up` has it and start it again"
+            f"{self.base_hash}: set AMENDS_BASE_MODEL as `amends up` has it and start it again"
         )
 
     @contextmanager

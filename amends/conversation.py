@@ -35,6 +35,7 @@ class Sampled(Record):
     )
     temperature: float
     top_p: float
+    base_hash: str = Field("", description="of the base model, whose tokens these are")
 
     @model_validator(mode="after")
     def _same_length(self) -> Self:

@@ -11,7 +11,6 @@ does not exist.
     amends:conversation:{id}:turns      list    turn_id
     amends:conversations:recent         zset    conversation_id by time of its last turn
     amends:turn:{id}                    string  Turn as JSON
-    amends:turn:scores                  hash    turn_id -> mean and variance of its reward
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,11 +18,10 @@ from typing import Any, Literal, cast
 
 from amends.conversation import Conversation, Turn
 from amends.errors import IdempotencyConflict, InvalidInput, NotFound
-from amends.record import Record, new_id, now_s
+from amends.record import new_id, now_s
 from amends.store_client import StoreClient
 
 _RECENT = "amends:conversations:recent"
-_SCORES = "amends:turn:scores"
 
 # KEYS conversation, messages; ARGV message_id, text. 1 stored, 0 was there, -1 no conversation,
 # -2 other text
@@ -50,13 +48,6 @@ redis.call('RPUSH', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[4], 'GT', ARGV[4], ARGV[3])
 return 1
 """
-
-
-class Score(Record):
-    """What the reward model thinks of a turn."""
-
-    mean: float
-    variance: float
 
 
 class ConversationStore:
@@ -155,22 +146,6 @@ class ConversationStore:
             first = cast(int, rank) + 1
         ids = cast(list[str], self._redis.zrevrange(_RECENT, first, first + limit - 1))
         return self._read_many(ids)
-
-    def set_score(self, turn_id: str, mean: float, variance: float) -> None:
-        """Store what the reward model thinks of a turn, over any earlier opinion."""
-        score = Score(mean=mean, variance=variance)
-        self._redis.hset(_SCORES, turn_id, score.model_dump_json())
-
-    def scores(self, turn_ids: Sequence[str]) -> dict[str, Score]:
-        """turn_id -> score, for those that have one."""
-        if not turn_ids:
-            return {}
-        stored = self._redis.hmget(_SCORES, list(turn_ids))
-        return {
-            turn_id: Score.model_validate_json(text)
-            for turn_id, text in zip(turn_ids, stored, strict=True)
-            if text is not None
-        }
 
     def _read_many(self, conversation_ids: Iterable[str]) -> list[Conversation]:
         ids = list(conversation_ids)

@@ -166,6 +166,7 @@ def build_policy(state: State, model: LoadedModel, languages: Languages) -> Poli
         activity=state.activity,
         passages=shared.passages,
         sampling=Sampling(shared.max_response_tokens, settings.temperature, settings.top_p),
+        base_hash=model.base_hash,
     )
     watcher = AdapterWatcher(model.engine, store, adapters_folder / "aliases.json")
     return Policy(model.engine, store, watcher, responder)

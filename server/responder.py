@@ -99,6 +99,7 @@ class Responder:
         activity: Activity,
         passages: int,
         sampling: Sampling,
+        base_hash: str,
     ) -> None:
         self._conversations = conversations
         self._knowledge = knowledge
@@ -108,6 +109,7 @@ class Responder:
         self._activity = activity
         self._passages = passages
         self._sampling = sampling
+        self._base_hash = base_hash
         self._marked_at = 0.0
         self._marking = True  # False while the store does not take the mark
 
@@ -210,6 +212,7 @@ class Responder:
             logprobs=tuple(written.logprobs),
             temperature=self._sampling.temperature,
             top_p=self._sampling.top_p,
+            base_hash=self._base_hash,
         )
         response = written.text.rstrip()
         return self._turn(draft, response, written.version, written.finish_reason, sampled)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amends.adapter_store import AdapterStore
-from amends.conversation import Conversation
+from amends.conversation import Conversation, Turn
 from amends.conversation_store import ConversationStore
 from amends.durable_file import replace_file
 from amends.errors import InvalidInput, NotFound
@@ -74,7 +74,7 @@ def gather(
         sources.feedback.claim(run.run_id)
         feedback = sources.feedback.all_used(run.run_id)
         seen = _seen(run, sources, {item.conversation_id for item in feedback}, folder)
-        conversations = _conversations(sources.conversations, seen)
+        conversations = _conversations(sources, seen)
         report.log(f"{len(feedback)} pieces of feedback on {len(conversations)} conversations")
     with stage(report, "dataset"):
         must_pass = _must_pass(knowledge, settings)
@@ -123,15 +123,25 @@ def _seen(run: Run, sources: Sources, judged: set[str], folder: Path) -> Seen:
     return seen
 
 
-def _conversations(store: ConversationStore, seen: Seen) -> dict[str, Conversation]:
+def _conversations(sources: Sources, seen: Seen) -> dict[str, Conversation]:
     found = {}
     for conversation_id, count in seen.turns.items():
         try:
-            whole = store.read(conversation_id)
+            whole = sources.conversations.read(conversation_id)
         except NotFound:
             continue
-        found[conversation_id] = whole.model_copy(update={"turns": whole.turns[:count]})
+        turns = tuple(_in_our_tokens(t, sources.adapters.base_hash) for t in whole.turns[:count])
+        found[conversation_id] = whole.model_copy(update={"turns": turns})
     return found
+
+
+def _in_our_tokens(turn: Turn, base_hash: str) -> Turn:
+    """The turn without what was sampled, where another base model wrote it: its numbers spell
+    other words here, so its texts are encoded anew.
+    """
+    if turn.sampled is None or turn.sampled.base_hash == base_hash:
+        return turn
+    return turn.model_copy(update={"sampled": None})
 
 
 def _fill_up(knowledge: Knowledge, settings: Settings) -> list[FillUp]:

@@ -102,12 +102,3 @@ def test_a_conversation_in_which_nobody_spoke_crowds_out_no_other(store: Convers
     empty = store.open("visitor")
     assert [conversation.conversation_id for conversation in store.recent(1)] == [spoken]
     assert store.read(empty.conversation_id) == empty
-
-
-def test_a_score_replaces_the_one_before(store: ConversationStore) -> None:
-    store.set_score("a", 0.1, 0.2)
-    store.set_score("a", 0.3, 0.4)
-    scores = store.scores(["a", "b"])
-    assert set(scores) == {"a"}
-    assert (scores["a"].mean, scores["a"].variance) == (0.3, 0.4)
-    assert store.scores([]) == {}

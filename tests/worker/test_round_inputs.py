@@ -1,0 +1,119 @@
+"""worker.round_inputs: what the first attempt gathered, every later one gathers again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from amends.adapter_store import AdapterStore
+from amends.conversation import Sampled, Turn
+from amends.conversation_store import ConversationStore
+from amends.embedded_store import StoreClient
+from amends.feedback import Correction, Rater, Thumb
+from amends.feedback_store import FeedbackStore
+from amends.knowledge import Knowledge, folder_of
+from amends.runs import Run, Runs
+from amends.settings import Settings
+from tests.worker.recorder import Recorder
+from worker.learning_settings import LearningSettings
+from worker.round_inputs import RoundInputs, Sources, gather
+
+QUESTION = "how long do i have to return a jacket"
+
+
+@dataclass
+class Shop:
+    """A store with an open run, and what a round gathers from it."""
+
+    settings: Settings
+    sources: Sources
+    run: Run
+
+    def chat(self, turn_id: str, base_hash: str = "ours") -> Turn:
+        """One visitor's answered question, with a thumb and a correction."""
+        conversation = self.sources.conversations.open(f"visitor {turn_id}")
+        knowledge = Knowledge.load(folder_of(self.settings))
+        turn = Turn(
+            turn_id=turn_id,
+            conversation_id=conversation.conversation_id,
+            message=f"{QUESTION} {turn_id}",
+            response="Some days.",
+            policy_version=0,
+            origin="policy",
+            passages=knowledge.retrieve(QUESTION, 2),
+            sampled=Sampled(
+                prompt_token_ids=(1, 2),
+                token_ids=(3, 4),
+                logprobs=(-1.0, -1.0),
+                temperature=0.3,
+                top_p=0.9,
+                base_hash=base_hash,
+            ),
+            created_at=1.0,
+        )
+        self.sources.conversations.append(turn)
+        place = {"conversation_id": turn.conversation_id, "turn_id": turn_id, "given_at": 1.0}
+        visitor = Rater(rater_id=conversation.visitor_id, role="visitor")
+        expert = Rater(rater_id="ann", role="expert")
+        text = f"You have 45 days, {turn_id}."
+        self.sources.feedback.add(Thumb(**place, rater=visitor, value=-1))
+        self.sources.feedback.add(Correction(**place, rater=expert, response=text))
+        return turn
+
+    def gather(self, learning: LearningSettings | None = None) -> RoundInputs:
+        knowledge = Knowledge.load(folder_of(self.settings))
+        learning = learning or LearningSettings()
+        return gather(self.run, self.sources, knowledge, self.settings, learning, Recorder())
+
+
+@pytest.fixture
+def shop(redis: StoreClient, tmp_path: Path) -> Shop:
+    settings = Settings(home=tmp_path)
+    adapters = AdapterStore(settings.adapters_folder, "ours", may_start_line=True)
+    sources = Sources(FeedbackStore(redis), ConversationStore(redis), adapters)
+    runs = Runs(redis)
+    run = runs.claim(runs.create(requested_by="test").run_id)
+    (settings.runs_folder / str(run.run_id)).mkdir(parents=True)
+    return Shop(settings, sources, run)
+
+
+def token_ids(inputs: RoundInputs) -> dict[str, tuple[bool, bool]]:
+    """turn_id -> whether prompt and response come as the tokens that were sampled."""
+    sides = (inputs.dataset.train, inputs.dataset.holdout)
+    answers = [thumb.answer for side in sides for thumb in side.thumbs]
+    return {
+        a.context.turn_id: (a.context.token_ids is not None, a.token_ids is not None)
+        for a in answers
+    }
+
+
+def test_what_came_after_the_first_attempt_waits_for_the_next_round(shop: Shop) -> None:
+    shop.chat("one")
+    first = shop.gather()
+    shop.chat("two")
+    again = shop.gather()
+    assert again.dataset.manifest.hash == first.dataset.manifest.hash
+    assert again.work_folder == first.work_folder
+    assert set(token_ids(first)) == {"one"}
+
+
+def test_other_learning_settings_do_not_meet_the_old_checkpoints(shop: Shop) -> None:
+    shop.chat("one")
+    folders = {shop.gather(LearningSettings(seed=seed)).work_folder for seed in (0, 1)}
+    assert len(folders) == 2
+
+
+def test_turns_of_another_base_model_keep_their_texts_and_lose_their_numbers(shop: Shop) -> None:
+    shop.chat("ours")
+    shop.chat("other", base_hash="another model")
+    shop.chat("unknown", base_hash="")
+    found = token_ids(shop.gather())
+    assert found == {"ours": (True, True), "other": (False, False), "unknown": (False, False)}
+
+
+def test_must_pass_questions_are_never_learned_from(shop: Shop) -> None:
+    shop.chat("one")
+    inputs = shop.gather()
+    examined = {prompt.context.question for prompt in inputs.must_pass}
+    learned = {prompt.context.question for prompt in inputs.dataset.train.prompts}
+    assert examined and learned and not examined & learned
