@@ -4,7 +4,9 @@ Knows no environment variables of the rest and no torch. Defaults are what bench
 on two cores.
 """
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,8 +23,10 @@ class LearningSettings(BaseSettings):
         description="of customers and questions kept for the judge, never trained on",
     )
     # Supervised steps on corrections
-    sft_epochs: int = Field(2, ge=0, description="passes over the corrections before PPO; 0: none")
-    sft_learning_rate: float = Field(1e-4, gt=0, description="Adam, LoRA parameters")
+    sft_epochs: int = Field(3, ge=0, description="passes over the corrections before PPO; 0: none")
+    sft_learning_rate: float = Field(
+        4e-4, gt=0, description="Adam, LoRA parameters; falls to 0 over the steps"
+    )
     sft_batch: int = Field(8, ge=1, description="corrections per step")
     # Reward model
     reward_members: int = Field(4, ge=4, description="bootstrapped members of the ensemble")
@@ -36,6 +40,9 @@ class LearningSettings(BaseSettings):
     # PPO
     ppo_updates: int = Field(8, ge=1, description="rollouts; each is followed by ppo_epochs passes")
     episodes: int = Field(32, ge=2, description="responses per rollout")
+    samples_per_prompt: int = Field(
+        4, ge=1, description="of the episodes; each is scored against the others to its prompt"
+    )
     rollout_tokens: int = Field(48, ge=4, description="longest sampled response, in tokens")
     temperature: float = Field(0.7, gt=0, description="in rollout, update and reference alike")
     ppo_epochs: int = Field(2, ge=1, le=4, description="passes over a rollout")
@@ -60,3 +67,12 @@ class LearningSettings(BaseSettings):
     gate_prompts: int = Field(72, ge=8, description="hold-out questions answered by both versions")
     gate_tokens: int = Field(96, ge=8, description="longest response at the gate, in tokens")
     gate_temperature: float = Field(0.3, ge=0, description="of both versions' answers at the gate")
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.episodes % self.samples_per_prompt:
+            raise ValueError(
+                f"expected episodes to be a multiple of samples_per_prompt, got {self.episodes} "
+                f"and {self.samples_per_prompt}"
+            )
+        return self

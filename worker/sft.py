@@ -1,7 +1,8 @@
 """Supervised steps on corrections: the adapter learns to write what the experts wrote.
 
 Knows the backbone, no rewards. Invariant: only response tokens are imitated; a step's loss is the
-mean over its tokens, whatever its micro-batches. Resumable between steps.
+mean over its tokens, whatever its micro-batches. The learning rate falls linearly to 0. Resumable
+between steps.
 """
 
 import random
@@ -33,6 +34,9 @@ def train_sft(
     batches = _batches(items, settings)
     done = _restore(lora, optimizer, checkpoints)
     for number in range(done + 1, len(batches) + 1):
+        left = 1 - (number - 1) / len(batches)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.sft_learning_rate * left
         loss = _step(backbone, lora, optimizer, batches[number - 1], settings, report)
         report.metrics("sft", number, {"loss/sft": loss})
         report.progress("sft", number, len(batches))

@@ -101,6 +101,16 @@ def test_what_the_experts_wrote_becomes_likelier(
     assert losses[-1] < losses[0] - 0.5, losses
 
 
+def test_the_learning_rate_falls_to_its_last_step(
+    backbone: Backbone, items: list[Tokens], tmp_path: Path
+) -> None:
+    train(backbone, items, tmp_path)
+    kept = Checkpoints(tmp_path).newest()
+    assert kept is not None
+    (group,) = kept[1]["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(SETTINGS.sft_learning_rate / BATCHES)
+
+
 def test_only_response_tokens_count(
     lm: tuple[Any, PromptRenderer], backbone: Backbone, items: list[Tokens], tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ SETTINGS = LearningSettings(
     min_pairs=12,
     ppo_updates=3,
     episodes=6,
+    samples_per_prompt=2,
     rollout_tokens=8,
     temperature=1.0,
     ppo_epochs=1,

@@ -38,7 +38,9 @@ class Episodes:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Episodes of one minibatch; every tensor (B, R) but scores (B,) and states (N, H)."""
+    """Episodes of one minibatch; every tensor (B, R) but scores (B,) and states (N, H).
+
+    scores: against those of other responses to the same prompt."""
 
     minibatch: int
     batch: TokenBatch
@@ -53,7 +55,7 @@ class MicroBatch:
 @dataclass(frozen=True)
 class Rollout:
     episodes: Episodes
-    scores: Tensor  # (B,) in order of the episodes
+    scores: Tensor  # (B,) in order of the episodes, as the scorer gave them
     micro_batches: tuple[MicroBatch, ...]
 
     @property
@@ -102,6 +104,21 @@ def final_scores(
     return torch.tensor(adjusted).clamp_min(floor)
 
 
+def against_others(scores: Tensor, samples: int) -> Tensor:
+    """Scores (B,) less the mean score of the `samples` - 1 other responses to the same prompt.
+
+    Responses to one prompt follow each other. What the others earned says how hard the prompt is,
+    better than a value head that has seen a few hundred responses; and as it does not depend on the
+    response itself, the gradient's mean stays what it was. Source: leave-one-out baseline, Kool et
+    al. 2019; for language models arXiv 2402.14740. One sample: as they are.
+    """
+    if samples == 1:
+        return scores
+    groups = scores.view(-1, samples)
+    others = (groups.sum(1, keepdim=True) - groups) / (samples - 1)
+    return (groups - others).view(-1)
+
+
 @torch.no_grad()
 def record(
     episodes: Episodes,
@@ -118,6 +135,7 @@ def record(
     step must not see long prompts only.
     """
     micro_batches = []
+    relative = against_others(scores, settings.samples_per_prompt)
     for minibatch, group in _deal(episodes, settings, seed):
         beat()
         batch = TokenBatch.of([episodes.tokens[i] for i in group], policy.backbone.device)
@@ -131,7 +149,7 @@ def record(
                 now.logprobs,
                 ref,
                 now.values,
-                scores[group].to(batch.mask.device),
+                relative[group].to(batch.mask.device),
                 kl,
                 now.states,
             )

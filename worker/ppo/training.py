@@ -134,7 +134,7 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
 
 
 def roll_out(parts: PpoParts, state: PpoState, engine: Engine, number: int) -> Episodes:
-    """Sample `episodes` responses from the pure policy, prompts in a seeded order without gaps."""
+    """Sample `episodes` responses from the pure policy, samples_per_prompt to each prompt."""
     settings = parts.settings
     prompts = [(p, parts.tokens.prompt(p.context)) for p in _turn(parts, number)]
     engine.write(number, state.policy.lora)
@@ -149,12 +149,12 @@ def _turn(parts: PpoParts, number: int) -> list[PromptExample]:
     """The prompts of update `number`: a walk through seeded shuffles of all prompts."""
     settings, count = parts.settings, len(parts.prompts)
     chosen: list[PromptExample] = []
-    position = (number - 1) * settings.episodes
+    position = (number - 1) * settings.episodes // settings.samples_per_prompt
     while len(chosen) < settings.episodes:
         lap, offset = divmod(position, count)
         order = list(range(count))
         random.Random(f"{settings.seed}:{lap}").shuffle(order)
-        chosen.append(parts.prompts[order[offset]])
+        chosen += [parts.prompts[order[offset]]] * settings.samples_per_prompt
         position += 1
     return chosen
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from amends.backbone import Backbone
 from amends.base_model import load_causal_lm, load_tokenizer
@@ -19,7 +20,7 @@ from worker.checkpoints import Checkpoints
 from worker.data.examples import Answer, Context, PromptExample
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import ActorCritic, ValueHead
-from worker.ppo.rollout import final_scores, record
+from worker.ppo.rollout import against_others, final_scores, record
 from worker.ppo.training import PpoParts, PpoState, roll_out, train_ppo
 from worker.ppo.update import LearningFailed, make_optimizer, make_targets, update
 from worker.reporting import Cancelled
@@ -42,6 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, PromptRen
 SETTINGS = LearningSettings(
     ppo_updates=4,
     episodes=8,
+    samples_per_prompt=2,
     rollout_tokens=12,
     micro_batch=3,
     ppo_epochs=3,
@@ -191,6 +193,30 @@ def test_a_cut_off_response_is_penalised_and_an_empty_one_gets_the_floor() -> No
     ]
     found = final_scores(torch.tensor([1.0, 1.0, 4.0]), answers, 0.75, -5.0)
     assert found.tolist() == [1.0, 0.25, -5.0]
+
+
+def test_a_score_is_taken_against_the_other_responses_to_its_prompt() -> None:
+    scores = torch.tensor([1.0, 2.0, 6.0, 5.0, 5.0, 5.0])
+    assert against_others(scores, 3).tolist() == [-3.0, -1.5, 4.5, 0.0, 0.0, 0.0]
+    assert against_others(scores, 1).tolist() == scores.tolist()
+
+
+def test_every_prompt_gets_its_samples_and_all_prompts_come_in_turn(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    parts = make_parts(model, tmp_path)
+    _, _, rollout = first_rollout(parts, fresh(model))
+    asked = [answer.context.question for answer in rollout.episodes.answers]
+    assert asked[::2] == asked[1::2] and len(set(asked)) == 4
+    assert rollout.episodes.tokens[0][1] != rollout.episodes.tokens[1][1]  # each its own draw
+    seen = torch.cat([part.scores for part in rollout.micro_batches])
+    ours = against_others(even_score(rollout.episodes.answers), 2)
+    torch.testing.assert_close(seen.sort().values, ours.sort().values)
+
+
+def test_episodes_that_are_no_whole_groups_are_refused() -> None:
+    with pytest.raises(ValidationError, match="multiple of samples_per_prompt, got 9 and 2"):
+        LearningSettings(episodes=9, samples_per_prompt=2)
 
 
 def test_the_value_head_starts_from_the_mean_return() -> None:
