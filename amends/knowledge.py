@@ -6,7 +6,8 @@ loads.
 
 How a passage is found: BM25 ranks; what ranks first still has to cover enough of the question's
 rare words, weighted as BM25 weighs them, or nothing is found. BM25's own scores have no fixed scale
-and cannot say "nothing fits".
+and cannot say "nothing fits"; but those of one question compare, so what scores far below the best
+is left out: it would only be quoted in its place.
 """
 
 import math
@@ -32,6 +33,7 @@ from amends.words import words_of
 
 MAX_PASSAGE_WORDS = 90
 MIN_COVERAGE = 0.45  # share of the question's weighted words that the passage must contain
+MIN_SCORE = 0.6  # share of the best passage's score that a further one must have
 TITLE_WEIGHT = 2  # a heading says what its section is about: its words count this often
 
 R = TypeVar("R", bound=Record)
@@ -100,7 +102,8 @@ class Knowledge:
         return tuple(
             self.passages[i]
             for i in best
-            if scores[i] > 0 and self._coverage(asked, int(i)) >= MIN_COVERAGE
+            if scores[i] >= MIN_SCORE * scores[best[0]] > 0
+            and self._coverage(asked, int(i)) >= MIN_COVERAGE
         )
 
     def _coverage(self, asked: Sequence[str], passage: int) -> float:

@@ -23,9 +23,9 @@ class LearningSettings(BaseSettings):
         description="of customers and questions kept for the judge, never trained on",
     )
     # Supervised steps on corrections
-    sft_epochs: int = Field(3, ge=0, description="passes over the corrections before PPO; 0: none")
+    sft_epochs: int = Field(2, ge=0, description="passes over the corrections before PPO; 0: none")
     sft_learning_rate: float = Field(
-        4e-4, gt=0, description="Adam, LoRA parameters; falls to 0 over the steps"
+        2e-4, gt=0, description="Adam, LoRA parameters; falls to 0 over the steps"
     )
     sft_batch: int = Field(8, ge=1, description="corrections per step")
     # Reward model

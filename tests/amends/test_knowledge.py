@@ -213,6 +213,19 @@ def test_a_folder_that_does_not_load_is_not_imported(make_shop: MakeShop, tmp_pa
     assert not (tmp_path / "imported").exists()
 
 
+def test_a_passage_far_behind_the_best_is_left_out(make_shop: MakeShop) -> None:
+    twins = "# Help\n\n## Candles\n\nOur candles burn for hours.\n\n"
+    knowledge = Knowledge.load(
+        make_shop(
+            help=twins + "## More candles\n\nOur candles burn for days.\n\n## Tents\n\nA tent."
+        )
+    )
+    both = knowledge.retrieve("how long do candles burn", 2)
+    assert {passage.title for passage in both} == {"Help: Candles", "Help: More candles"}
+    (only,) = knowledge.retrieve("how many hours do candles burn", 2)
+    assert only.title == "Help: Candles"
+
+
 def test_the_example_shop_is_found_and_its_questions_find_their_passages() -> None:
     knowledge = Knowledge.load(EXAMPLE)
     ids = {p.passage_id.replace("#", "-"): p.passage_id for p in knowledge.passages}
