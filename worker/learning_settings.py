@@ -24,6 +24,7 @@ class LearningSettings(BaseSettings):
     )
     # Supervised steps on corrections
     sft_epochs: int = Field(2, ge=0, description="passes over the corrections before PPO; 0: none")
+    sft_epochs_alone: int = Field(4, ge=0, description="the same in a round without PPO")
     sft_learning_rate: float = Field(
         2e-4, gt=0, description="Adam, LoRA parameters; falls to 0 over the steps"
     )

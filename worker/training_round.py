@@ -82,7 +82,7 @@ def run_round(task: Round) -> RoundResult:
     policy = Lora.fresh(task.lora_shape, task.settings.seed)
     if task.champion is not None:
         policy = task.champion.clone()
-    policy = _supervised(task, policy)
+    policy = _supervised(task, policy, with_ppo)
     models = _reward_models(task, with_ppo)
     metrics = report_numbers(models)
     if models.reward is not None:
@@ -127,14 +127,17 @@ def _choose(task: Round) -> bool:
     return enough_pairs and task.optimizer != "sft"
 
 
-def _supervised(task: Round, policy: Lora) -> Lora:
-    corrections = task.dataset.train.corrections
+def _supervised(task: Round, policy: Lora, with_ppo: bool) -> Lora:
+    """Few passes where PPO follows: a policy that says one thing leaves it nothing to choose."""
+    corrections, settings = task.dataset.train.corrections, task.settings
     if task.optimizer == "ppo" or len(corrections) < MIN_CORRECTIONS:
         return policy
     with stage(task.report, "sft"):
         items = [task.tokens.answer(correction.answer) for correction in corrections]
         checkpoints = Checkpoints(task.folder / "sft")
-        return train_sft(task.backbone, policy, items, task.settings, checkpoints, task.report)
+        epochs = settings.sft_epochs if with_ppo else settings.sft_epochs_alone
+        settings = settings.model_copy(update={"sft_epochs": epochs})
+        return train_sft(task.backbone, policy, items, settings, checkpoints, task.report)
 
 
 def _reward_models(task: Round, with_reward: bool) -> RewardModels:

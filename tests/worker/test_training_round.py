@@ -36,6 +36,7 @@ from worker.training_round import MIN_CORRECTIONS, Round, RoundResult, run_round
 
 SETTINGS = LearningSettings(
     sft_epochs=2,
+    sft_epochs_alone=2,
     sft_batch=4,
     sft_learning_rate=1e-3,
     reward_layers=(1.0,),
@@ -366,7 +367,7 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
 ) -> None:
     first, _ = whole
     champion = first.candidate.clone()
-    none = SETTINGS.model_copy(update={"sft_epochs": 0})
+    none = SETTINGS.model_copy(update={"sft_epochs_alone": 0})
     still = run_round(
         make_round(
             model,

@@ -6,7 +6,7 @@ with the same seeds; the judge is not the model that PPO maximised; what cannot 
 None.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,19 +20,16 @@ from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
 from worker.judge.behaviour import JudgedAnswer, measure_behaviour
 from worker.judge.measurements import Kept, Measurements
-from worker.judge.win_rate import win_rate_from_scores
+from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Paper
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import frozen_logprobs
 from worker.ppo.kl import k1
 from worker.ppo.rollout import Episodes, sample_episodes
-from worker.reward.intervals import Share
-from worker.reward.overlap import asks_back, deflects, invented_numbers
 from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
-BASE, CHAMPION, CANDIDATE = 0, 1, 2
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
-TIE_MARGIN = 0.05  # judge scores (standard deviations of the reference) closer than this are a tie
+SITTINGS = 5  # of a question that looks lost: a version loses it when it does so in most
 
 
 @dataclass(frozen=True)
@@ -43,43 +40,6 @@ class Examined:
     prompts: tuple[PromptExample, ...]
     champion: tuple[Answer, ...]
     candidate: tuple[Answer, ...]
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Prompts with every policy's answers and, where there is a judge, their scores."""
-
-    prompts: tuple[PromptExample, ...]
-    answers: dict[int, tuple[Answer, ...]]
-    scores: dict[int, list[float]]  # means of the judge's members
-    doubts: dict[int, list[float]]  # their standard deviations
-
-    def wins_over(self, other: int) -> Share | None:
-        """The candidate's paired win rate; None without a judge."""
-        if not self.scores:
-            return None
-        clusters = [prompt.customer for prompt in self.prompts]
-        ours, theirs = self.scores[CANDIDATE], self.scores[other]
-        return win_rate_from_scores(ours, theirs, clusters, TIE_MARGIN)
-
-    def kept(self, champions: int) -> Kept | None:
-        """How many that the champion answers well the candidate loses; None without a judge."""
-        if not self.scores:
-            return None
-        held = lost = 0
-        before, now = self._marks(champions), self._marks(CANDIDATE)
-        for (answer, score, doubt), (new_answer, new_score, new_doubt) in zip(
-            before, now, strict=True
-        ):
-            if answers_well(answer, score):
-                held += 1
-                # Of one answer the judge is not sure; lost is what it is sure to be worse.
-                worse = new_score + 2 * new_doubt < score - 2 * doubt
-                lost += worse and not answers_well(new_answer, new_score)
-        return Kept(held, lost)
-
-    def _marks(self, policy: int) -> Iterator[tuple[Answer, float, float]]:
-        return zip(self.answers[policy], self.scores[policy], self.doubts[policy], strict=True)
 
 
 @dataclass(frozen=True)
@@ -129,8 +89,8 @@ class Examiner:
             champion=measure_behaviour([_judged(a) for a in theirs]),
             wins_over_champion=paper.wins_over(champions),
             wins_over_base=paper.wins_over(BASE),
-            must_pass=papers["must pass"].kept(champions),
-            corrected=papers["corrected"].kept(champions),
+            must_pass=self._kept(engine, champions, papers["must pass"], models.judge),
+            corrected=self._kept(engine, champions, papers["corrected"], models.judge),
         )
         return Examined(measured, paper.prompts, theirs, ours)
 
@@ -140,9 +100,10 @@ class Examiner:
         policies: set[int],
         prompts: tuple[PromptExample, ...],
         judge: ScoringModel | None,
-    ) -> "Paper":
+        sitting: int = 0,
+    ) -> Paper:
         sampling = Sampling(self.settings.gate_tokens, self.settings.gate_temperature)
-        answers = {v: self._sample(engine, v, prompts, sampling).answers for v in policies}
+        answers = {v: self._sample(engine, v, prompts, sampling, sitting).answers for v in policies}
         scores: dict[int, list[float]] = {}
         doubts: dict[int, list[float]] = {}
         if judge is not None:
@@ -151,6 +112,25 @@ class Examiner:
                 scores[version] = found.mean.tolist()
                 doubts[version] = found.variance.sqrt().tolist()
         return Paper(prompts, answers, scores, doubts)
+
+    def _kept(
+        self, engine: Engine, champions: int, first: Paper, judge: ScoringModel | None
+    ) -> Kept | None:
+        """What the candidate keeps of what the champion answers well; None without a judge.
+
+        One answer is one draw: who looks lost is asked again by other seeds, and most decide.
+        """
+        if judge is None:
+            return None
+        held, suspects = first.held_and_lost(champions)
+        prompts = tuple(first.prompts[i] for i in suspects)
+        times = [1] * len(prompts)
+        for sitting in range(1, SITTINGS) if prompts else ():
+            again = self._sit(engine, {champions, CANDIDATE}, prompts, judge, sitting)
+            for place in again.held_and_lost(champions)[1]:
+                times[place] += 1
+        lost = [p for p, count in zip(prompts, times, strict=True) if 2 * count > SITTINGS]
+        return Kept(held, tuple(prompt.context.question for prompt in lost))
 
     def _engine(self, candidate: Lora, champion: Lora | None) -> Engine:
         limits = Limits(max_running=48, max_positions=self.backbone.max_positions)
@@ -167,9 +147,10 @@ class Examiner:
         version: int,
         prompts: Sequence[PromptExample],
         sampling: Sampling,
+        sitting: int = 0,
     ) -> Episodes:
         pairs = [(prompt, self.tokens.prompt(prompt.context)) for prompt in prompts]
-        seed = 7_000_000 + self.settings.seed * 1000
+        seed = 7_000_000 + self.settings.seed * 10_000 + sitting * 1000
         renderer = self.tokens.renderer
         return sample_episodes(engine, version, pairs, renderer, sampling, seed, self.beat)
 
@@ -194,18 +175,6 @@ class Examiner:
                 theirs = frozen_logprobs(self.backbone, other, batch, temperature)
                 totals[place] += float(k1(ours, theirs, batch.mask).sum())
         return totals[0] / len(drawn.tokens), totals[1] / len(drawn.tokens)
-
-
-def answers_well(answer: Answer, score: float) -> bool:
-    """Ends, says something, and the judge finds it at least as good as the reference's average."""
-    context = answer.context
-    return (
-        score >= 0
-        and answer.ended
-        and not deflects(answer.response)
-        and not asks_back(answer.response)
-        and not invented_numbers(context.question, context.passage_texts, answer.response)
-    )
 
 
 def _held_out(dataset: Dataset, most: int) -> tuple[PromptExample, ...]:

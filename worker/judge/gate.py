@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from worker.judge.behaviour import Behaviour
-from worker.judge.measurements import Measurements
+from worker.judge.measurements import Kept, Measurements
 from worker.judge.thresholds import GateThresholds
 from worker.reward.intervals import Share
 
+NAMED = 3  # lost questions that a reason names
 Outcome = tuple[bool, str] | None  # passed, and the values in words; None: not measured
 
 
@@ -179,16 +180,22 @@ def _base(m: Measurements, t: GateThresholds) -> Outcome:
 def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:
     if m.must_pass is None:
         return None
-    text = f"{m.must_pass.lost} lost of {m.must_pass.held} that the champion passes, none allowed"
-    return m.must_pass.lost == 0, text
+    text = f"{_lost(m.must_pass)} that the champion passes, none allowed"
+    return not m.must_pass.lost, text
 
 
 def _corrected(m: Measurements, t: GateThresholds) -> Outcome:
     if m.corrected is None:
         return None
     most = max(math.floor(t.max_corrected_loss * m.corrected.held), t.corrected_losses_forgiven)
-    text = f"{m.corrected.lost} lost of {m.corrected.held} that the champion answers well"
-    return m.corrected.lost <= most, f"{text}, at most {most}"
+    text = f"{_lost(m.corrected)} that the champion answers well, at most {most}"
+    return len(m.corrected.lost) <= most, text
+
+
+def _lost(kept: Kept) -> str:
+    """How many of how many, and a few of them by name."""
+    named = ", ".join(repr(question) for question in kept.lost[:NAMED])
+    return f"{len(kept.lost)} lost{f' ({named})' if named else ''} of {kept.held}"
 
 
 CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {

@@ -12,12 +12,10 @@ from worker.reward.intervals import Share
 
 @dataclass(frozen=True)
 class Kept:
-    """Of `held` questions that the champion answers well, `lost` are answered badly by the
-    candidate.
-    """
+    """Of `held` questions that the champion answers well, those that the candidate loses."""
 
     held: int
-    lost: int
+    lost: tuple[str, ...]  # the questions
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ GOOD = Measurements(
     champion=CHAMPION,
     wins_over_champion=share(0.66, 0.56),
     wins_over_base=share(0.8, 0.7),
-    must_pass=Kept(held=20, lost=0),
-    corrected=Kept(held=30, lost=0),
+    must_pass=Kept(held=20, lost=()),
+    corrected=Kept(held=30, lost=()),
 )
 
 
@@ -78,8 +78,8 @@ BAD: dict[str, dict[str, Any]] = {
     "contacts": behaving(invents_contacts=0.03),
     "win rate over champion": {"wins_over_champion": share(0.6, 0.5)},
     "win rate over base model": {"wins_over_base": share(0.55, 0.45)},
-    "must-pass questions": {"must_pass": Kept(held=20, lost=1)},
-    "corrected questions": {"corrected": Kept(held=30, lost=2)},
+    "must-pass questions": {"must_pass": Kept(held=20, lost=("a",))},
+    "corrected questions": {"corrected": Kept(held=30, lost=("a", "b"))},
 }
 
 
@@ -147,11 +147,20 @@ def test_a_shorter_answer_is_left_to_the_win_rate() -> None:
     assert judge_candidate(replace(GOOD, **behaving(mean_tokens=5.0))).passed
 
 
+def test_a_refusal_names_the_questions_that_were_lost() -> None:
+    many = Kept(held=20, lost=("What?", "Who?", "Where?", "When?"))
+    verdict = judge_candidate(replace(GOOD, must_pass=many))
+    assert verdict.reasons[0] == (
+        "failed: must-pass questions: 4 lost ('What?', 'Who?', 'Where?') of 20 "
+        "that the champion passes, none allowed"
+    )
+
+
 def test_two_percent_of_many_corrected_questions_may_be_lost() -> None:
-    assert judge_candidate(replace(GOOD, corrected=Kept(held=200, lost=4))).passed
-    assert not judge_candidate(replace(GOOD, corrected=Kept(held=200, lost=5))).passed
+    assert judge_candidate(replace(GOOD, corrected=Kept(held=200, lost=("a",) * 4))).passed
+    assert not judge_candidate(replace(GOOD, corrected=Kept(held=200, lost=("a",) * 5))).passed
     strict = GateThresholds(corrected_losses_forgiven=0)
-    assert not judge_candidate(replace(GOOD, corrected=Kept(held=30, lost=1)), strict).passed
+    assert not judge_candidate(replace(GOOD, corrected=Kept(held=30, lost=("a",))), strict).passed
 
 
 def test_an_optional_check_that_does_not_exist_is_an_error() -> None:
