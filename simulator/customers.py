@@ -90,11 +90,14 @@ def training_crowd(
 def heldout_crowd(
     count: int, seed: int, personas: Sequence[Persona], questions: Sequence[GoldQuestion]
 ) -> tuple[Customer, ...]:
-    """Customers who ask one question each and give no feedback: the yardstick before and after."""
-    if count > len(questions):
-        raise ValueError(f"expected at most {len(questions)} held-out customers, got {count}")
+    """Customers who ask one question each and give no feedback: the yardstick before and after.
+
+    Every question is asked about equally often.
+    """
     rng = random.Random(f"held out {seed}")
-    chosen = rng.sample(list(questions), count)
+    chosen: list[GoldQuestion] = []
+    while len(chosen) < count:
+        chosen += rng.sample(list(questions), min(len(questions), count - len(chosen)))
     return tuple(
         Customer(
             number, rng.choice(personas), "honest", (question,), f"held out {seed}:{number}", False

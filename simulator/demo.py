@@ -53,7 +53,9 @@ def demo(
         typer.Option(help="Empty folder to keep the install in; unset: a temporary one."),
     ] = None,
     customers: Annotated[int, typer.Option(min=1, help="Conversations that train.")] = 140,
-    heldout: Annotated[int, typer.Option(min=2, max=88, help="Customers before and after.")] = 64,
+    heldout: Annotated[
+        int, typer.Option(min=2, max=1000, help="Customers before and after.")
+    ] = 176,
     seed: Annotated[int, typer.Option(help="Of everything random here.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Conversations at a time.")] = 16,
     optimizer: Annotated[str, typer.Option(help="auto, sft or ppo.")] = "auto",

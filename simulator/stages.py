@@ -29,7 +29,7 @@ class Plan:
     """How large the demo is. Raters are many and give little each, as the trust rules want it."""
 
     customers: int = 140  # conversations whose feedback trains
-    heldout: int = 64  # customers who ask before and after
+    heldout: int = 176  # customers who ask before and after: each question twice
     correct_share: float = 0.7  # of the bad answers, the share that experts correct
     max_corrections: int = 90
     seed: int = 1
@@ -87,11 +87,12 @@ async def play(api: Api, check: Callable[[], None], plan: Plan, clock: Clock) ->
     _record_satisfaction("satisfaction_after", after, plan, clock)
 
     old, new = _satisfactions(before), _satisfactions(after)
-    gain = paired_gain(old, new, plan.seed)
+    asked = _questions(before)
+    gain = paired_gain(old, new, asked, plan.seed)
     clock.results.add(
         "satisfaction_gain", gain.mean, STARS, _heldout_setting(plan), gain.low, gain.high
     )
-    estimates = bootstrap_mean(old, plan.seed), bootstrap_mean(new, plan.seed)
+    estimates = bootstrap_mean(old, asked, plan.seed), bootstrap_mean(new, asked, plan.seed)
     report.show_summary(clock.console, *estimates, gain, outcome, used, clock.seconds)
     report.show_examples(clock.console, before, after, plan.seed)
     return True
@@ -154,12 +155,17 @@ def _satisfactions(visits: Sequence[Visit]) -> list[float]:
     return [visit.turns[0].satisfaction for visit in visits]
 
 
+def _questions(visits: Sequence[Visit]) -> list[str]:
+    """What two customers feel about answers to one question is not independent."""
+    return [visit.turns[0].question.id for visit in visits]
+
+
 def _heldout_setting(plan: Plan) -> dict[str, int]:
     return {"heldout_customers": plan.heldout, "seed": plan.seed}
 
 
 def _record_satisfaction(metric: str, visits: Sequence[Visit], plan: Plan, clock: Clock) -> None:
-    found = bootstrap_mean(_satisfactions(visits), plan.seed)
+    found = bootstrap_mean(_satisfactions(visits), _questions(visits), plan.seed)
     clock.results.add(metric, found.mean, STARS, _heldout_setting(plan), found.low, found.high)
     clock.console.print(f"Their hidden satisfaction (1 to 5): [bold]{found}[/bold]")
 

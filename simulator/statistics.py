@@ -1,5 +1,5 @@
 """Means with 95 % intervals by the bootstrap (Efron & Tibshirani 1993, chapter 13: the percentile
-interval).
+interval), resampling clusters where values of one cluster are not independent.
 
 Knows numbers only. Invariant: the same values and seed give the same interval; low <= mean <=
 high.
@@ -25,20 +25,27 @@ class Estimate:
         return f"{self.mean:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
-def bootstrap_mean(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> Estimate:
-    """The mean of independent values. Raises ValueError for none."""
+def bootstrap_mean(
+    values: Sequence[float], clusters: Sequence[str], seed: int, resamples: int = RESAMPLES
+) -> Estimate:
+    """The mean of values, each of a cluster. Raises ValueError for none."""
     if not values:
         raise ValueError("expected at least one value to average, got none")
-    sample = np.asarray(values, dtype=np.float64)
-    rng = np.random.default_rng(seed)
-    means = sample[rng.integers(0, len(sample), (resamples, len(sample)))].mean(axis=1)
+    if len(values) != len(clusters):
+        raise ValueError(f"expected a cluster per value, got {len(values)} and {len(clusters)}")
+    _, member = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, sizes = np.bincount(member, weights=values), np.bincount(member)
+    drawn = np.random.default_rng(seed).integers(0, len(sizes), (resamples, len(sizes)))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
-    mean = float(sample.mean())
+    mean = float(np.mean(values))
     return Estimate(mean, min(mean, float(low)), max(mean, float(high)))
 
 
-def paired_gain(before: Sequence[float], after: Sequence[float], seed: int) -> Estimate:
+def paired_gain(
+    before: Sequence[float], after: Sequence[float], clusters: Sequence[str], seed: int
+) -> Estimate:
     """The mean of after - before over the same customers in the same order."""
     if len(before) != len(after):
         raise ValueError(f"expected pairs, got {len(before)} values before and {len(after)} after")
-    return bootstrap_mean([b - a for a, b in zip(before, after, strict=True)], seed)
+    return bootstrap_mean([b - a for a, b in zip(before, after, strict=True)], clusters, seed)

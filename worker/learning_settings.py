@@ -39,7 +39,9 @@ class LearningSettings(BaseSettings):
         1.0, ge=0, description="subtracted when a response is cut off"
     )
     # PPO
-    ppo_updates: int = Field(8, ge=1, description="rollouts; each is followed by ppo_epochs passes")
+    ppo_updates: int = Field(
+        12, ge=1, description="rollouts; each is followed by ppo_epochs passes"
+    )
     episodes: int = Field(32, ge=2, description="responses per rollout")
     samples_per_prompt: int = Field(
         4, ge=1, description="of the episodes; each is scored against the others to its prompt"
