@@ -6,10 +6,13 @@ leaves room for the longest response; the oldest turns are dropped first, never 
 the passages or the visitor's message.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from jinja2 import TemplateError
 from tokenizers.decoders import DecodeStream
 
 from amends.conversation import Passage
@@ -70,13 +73,26 @@ class PromptRenderer:
         history: (message, response) of earlier turns, oldest first. Raises MessageTooLong.
         """
         for dropped in range(len(history) + 1):
-            token_ids = self._tokens(shop_name, passages, history[dropped:], message)
+            messages = prompt_messages(shop_name, passages, history[dropped:], message)
+            token_ids = self._tokens(messages)
             if len(token_ids) <= self._room:
                 return Prompt(token_ids, dropped)
         raise MessageTooLong(
             f"expected a message that fits {self._room} tokens together with the passages, "
             f"got {len(token_ids)}; send a shorter one"
         )
+
+    def render_messages(self, messages: Sequence[tuple[str, str]]) -> tuple[int, ...]:
+        """Token ids of (role, text) messages that somebody else composed, however many they are.
+
+        Raises InvalidInput when the model's chat template does not take these roles in this order.
+        """
+        try:
+            return self._tokens([{"role": role, "content": text} for role, text in messages])
+        except TemplateError as error:
+            raise InvalidInput(
+                f"the model's chat template refuses these messages: {error}"
+            ) from None
 
     def encode_response(self, text: str) -> tuple[int, ...]:
         """Token ids of a response written by somebody else (an expert), end token included."""
@@ -91,18 +107,28 @@ class PromptRenderer:
         """A decoder for one streamed response."""
         return ResponseDecoder(self._tokenizer.backend_tokenizer)
 
-    def _tokens(
-        self,
-        shop_name: str,
-        passages: Sequence[Passage],
-        history: Sequence[tuple[str, str]],
-        message: str,
-    ) -> tuple[int, ...]:
-        messages = prompt_messages(shop_name, passages, history, message)
-        for spoken in messages:
-            spoken["content"] = self._plain(spoken["content"])
+    def token_bytes(self, token_id: int) -> bytes:
+        """What one token stands for, where it is part of a character too; special ones by name."""
+        piece: str = self._tokenizer.backend_tokenizer.id_to_token(token_id) or ""
+        if token_id in self._added_token_ids:
+            return piece.encode()
+        if self._byte_level:
+            return bytes(_BYTE_OF[character] for character in piece)
+        single = _BYTE_PIECE.fullmatch(piece)
+        return bytes([int(single[1], 16)]) if single else piece.replace("▁", " ").encode()
+
+    @cached_property
+    def _added_token_ids(self) -> frozenset[int]:
+        return frozenset(self._tokenizer.get_added_vocab().values())
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        return "ByteLevel" in repr(self._tokenizer.backend_tokenizer.decoder)
+
+    def _tokens(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
+        plain = [{**spoken, "content": self._plain(spoken["content"])} for spoken in messages]
         text = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
+            plain, tokenize=False, add_generation_prompt=True
         )
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -124,6 +150,18 @@ class ResponseDecoder:
         """The text that became complete with these tokens ('' when none did)."""
         pieces = [self._stream.step(self._tokenizer, token) for token in token_ids]
         return "".join(piece for piece in pieces if piece)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    # Byte-level tokenizers write bytes as printable characters (Radford et al. 2019, encoder.py).
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    shifted = {chr(256 + index): byte for index, byte in enumerate(others)}
+    return {chr(byte): byte for byte in printable} | shifted
+
+
+_BYTE_OF = _byte_alphabet()
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a single byte
 
 
 def _end_tokens(tokenizer: Any) -> frozenset[int]:

@@ -37,8 +37,10 @@ from server.console.routes import console_app
 from server.edge import Edge
 from server.languages import Languages
 from server.limits import Limits
+from server.model_names import ModelNames
+from server.raw_policy import RawPolicy
 from server.responder import Responder
-from server.routes import adapters, chat, conversations, feedback, health, pages, runs
+from server.routes import adapters, chat, conversations, feedback, health, openai, pages, runs
 from server.settings import ServerSettings
 from server.state import LoadedModel, Policy, State
 
@@ -94,7 +96,7 @@ def create_app(
     console = console_app()
     app.state.amends = console.state.amends = state
     errors.install(app)
-    for module in (chat, conversations, feedback, runs, adapters, health):
+    for module in (chat, conversations, feedback, runs, adapters, openai, health):
         app.include_router(module.router)
     app.mount("/console", console)
     pages.install(app)
@@ -157,6 +159,7 @@ def build_policy(state: State, model: LoadedModel, languages: Languages) -> Poli
     shared, settings = state.shared, state.settings
     adapters_folder: Path = shared.adapters_folder
     store = AdapterStore(adapters_folder, model.base_hash, may_start_line=True)
+    sampling = Sampling(shared.max_response_tokens, settings.temperature, settings.top_p)
     responder = Responder(
         conversations=state.conversations,
         knowledge=state.knowledge,
@@ -165,8 +168,10 @@ def build_policy(state: State, model: LoadedModel, languages: Languages) -> Poli
         engine=model.engine,
         activity=state.activity,
         passages=shared.passages,
-        sampling=Sampling(shared.max_response_tokens, settings.temperature, settings.top_p),
+        sampling=sampling,
         base_hash=model.base_hash,
     )
     watcher = AdapterWatcher(model.engine, store, adapters_folder / "aliases.json")
-    return Policy(model.engine, store, watcher, responder)
+    raw = RawPolicy(model.engine, model.renderer, sampling)
+    names = ModelNames(model.engine, store)
+    return Policy(model.engine, store, watcher, responder, raw, names)

@@ -1,16 +1,15 @@
 """What holds for every HTTP answer: security headers, and no body larger than a message may be.
 
-Knows no route. Invariant: a header that a route has set itself stays.
+Knows no route. Invariants: a header that a route has set itself stays; a body that is announced as
+too large is never read, and it is refused where the route would read it, in the route's own shape.
 """
 
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.errors import body
 from server.protocol import MAX_FRAME_BYTES
 
 _HEADERS: Final = {
@@ -44,13 +43,15 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        announced = Headers(scope=scope).get("content-length", "0")
+        too_large = not announced.isdigit() or int(announced) > MAX_FRAME_BYTES
         taken = 0
 
         async def receive_some() -> Message:
             nonlocal taken
-            message = await receive()
+            message: Message = {} if too_large else await receive()
             taken += len(message.get("body", b""))
-            if taken > MAX_FRAME_BYTES:
+            if too_large or taken > MAX_FRAME_BYTES:
                 raise HTTPException(413, TOO_LARGE)  # surfaces where the route reads its body
             return message
 
@@ -61,9 +62,4 @@ class Edge:
                     headers.setdefault(name, value)
             await send(message)
 
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdigit() and int(announced) <= MAX_FRAME_BYTES:
-            await self._app(scope, receive_some, send_with_headers)
-        else:
-            refusal = JSONResponse(body("too_large", TOO_LARGE), 413)
-            await refusal(scope, receive, send_with_headers)
+        await self._app(scope, receive_some, send_with_headers)

@@ -24,6 +24,8 @@ from server.adapter_watcher import AdapterWatcher, Swappable
 from server.auth import Auth
 from server.channels import Channels
 from server.limits import Limits
+from server.model_names import ModelNames
+from server.raw_policy import RawPolicy
 from server.responder import Responder
 from server.settings import ServerSettings
 
@@ -55,6 +57,8 @@ class Policy:
     adapters: AdapterStore
     watcher: AdapterWatcher
     responder: Responder
+    raw: RawPolicy
+    names: ModelNames
 
 
 @dataclass

@@ -39,7 +39,11 @@ Parcels arrive within 3 working days. Express parcels arrive the next day.
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     """A folder of documents."""
-    folder = tmp_path / "shop"
+    return write_shop(tmp_path / "shop")
+
+
+def write_shop(folder: Path) -> Path:
+    """The shop's documents in a new folder; returns it."""
     (folder / "documents").mkdir(parents=True)
     (folder / "shop.json").write_text('{"name": "Tarn", "greeting": "Hello!", "language": "en"}')
     (folder / "documents" / "returns.md").write_text(RETURNS)

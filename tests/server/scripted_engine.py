@@ -18,6 +18,7 @@ class ScriptedEngine:
         self._active = 0
         self.answer: Callable[[int], str] = lambda version: f"Written by version {version}."
         self.pause_s = 0.0
+        self.fails_after: int | None = None  # tokens until it gives up, as when its thread ends
         self.busy = False
         self.alive = True
         self.refuse: set[int] = set()
@@ -42,13 +43,16 @@ class ScriptedEngine:
         if self.busy:
             raise EngineBusy("the queue is full", retry_after_s=3.0)
         self.requests.append(request)
-        version = self._active
+        version = self._active if request.version is None else request.version
         token_ids = self._encode(self.answer(version))[: request.sampling.max_tokens - 1]
         self.running += 1
         finished = False
         try:
-            for token_id in token_ids:
+            for written, token_id in enumerate(token_ids):
                 await self.go_on.wait()
+                if written == self.fails_after:
+                    yield Chunk((), (), version, "cancelled")
+                    return
                 await asyncio.sleep(self.pause_s)
                 yield Chunk((token_id,), (-0.5,), version)
             finished = True

@@ -9,16 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-import torch
 from websockets.sync.client import connect
 
-from amends.adapter_store import AdapterStore
-from amends.backbone import Backbone
-from amends.base_model import base_hash, load_causal_lm
-from amends.lora import Lora, save_lora
 from amends.store_client import StoreClient
-from amends.verdict import Verdict
 from server.routes.conversations import Session
+from tests.server.published import publish_acting
 from tests.server.running_server import Chat, wait_until
 from tests.tiny_model import make_tiny_model
 
@@ -77,29 +72,6 @@ def port_of(process: subprocess.Popen[str]) -> int:
     raise AssertionError("the server did not start")
 
 
-def publish(home: Path, model: Path) -> AdapterStore:
-    """An adapter that changes what the tiny model writes, as version 1."""
-    backbone = Backbone(load_causal_lm(model, torch.float32), 2048)
-    lora = Lora.fresh(backbone.lora_shape(16, 32.0), seed=1)
-    generator = torch.Generator().manual_seed(2)
-    for name, tensor in lora.tensors.items():
-        if name.endswith("lora_B"):
-            tensor.normal_(std=0.5, generator=generator)
-    adapters = AdapterStore(home / "adapters", base_hash(model))
-    folder = adapters.stage(1)
-    save_lora(lora, folder, "tiny")
-    adapters.publish(
-        folder,
-        parent=0,
-        run_id=1,
-        data_manifest_hash="d" * 64,
-        metrics={},
-        verdict=Verdict(passed=True),
-        fence=lambda: None,
-    )
-    return adapters
-
-
 def test_the_real_engine_answers_swaps_and_stops_in_order(
     start: Start, model: Path, tmp_path: Path
 ) -> None:
@@ -113,7 +85,7 @@ def test_the_real_engine_answers_swaps_and_stops_in_order(
             chat = Chat(socket)
             chat.hello(session.token, None, None)
             first = chat.ask("How long is the return window?")
-            adapters = publish(tmp_path / "home", model)
+            adapters = publish_acting(tmp_path / "home", model)
             adapters.activate(1, by="test", reason="test")
             wait_until(lambda: http.get("/readyz").json()["policy_version"] == 1)
             second = chat.ask("What does a return cost?")
