@@ -14,15 +14,22 @@ from tests.silent_index import silent_index
 WAIT_S = 60.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("program", "number"),
+    [
+        (("simulator.demo",), signal.SIGINT),
+        (("simulator.demo",), signal.SIGTERM),
+        (("amends", "demo"), signal.SIGTERM),
+    ],
+)
 def test_a_demo_that_is_stopped_removes_its_temporary_folder(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, program: tuple[str, ...], number: signal.Signals
 ) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     with silent_index(tmp_path / "cache") as environment:
         with subprocess.Popen(
-            [sys.executable, "-m", "simulator.demo", "--json", str(tmp_path / "demo.json")],
+            [sys.executable, "-m", *program, "--json", str(tmp_path / "demo.json")],
             env=environment | {"TMPDIR": str(temporary)},
             stdout=subprocess.PIPE,
         ) as demo:
