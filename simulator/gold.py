@@ -99,7 +99,7 @@ def judge(answer: str, question: GoldQuestion, passage: str) -> Judgement:
     if not answer_words:
         return Judgement(1.0, 0, len(question.facts), None, 0.0, (), False)
     met = sum(any(contains(answer_words, way) for way in group) for group in question.facts)
-    side = _side(answer, question.polarity)
+    side = _side(answer, question.polarity, met > 0)
     asked = len(question.facts) + (side is not None)
     substance = 4.0 * (met + (side == "right")) / asked
     if side == "wrong":
@@ -117,10 +117,13 @@ def judge(answer: str, question: GoldQuestion, passage: str) -> Judgement:
     return Judgement(satisfaction, met, len(question.facts), side, topic, invented, deflects)
 
 
-def _side(answer: str, polarity: str | None) -> Literal["right", "wrong", "unstated"] | None:
+def _side(
+    answer: str, polarity: str | None, states_fact: bool
+) -> Literal["right", "wrong", "unstated"] | None:
     """Which side of a yes/no question the answer takes.
 
-    An opening yes or no decides. Without one the first sentence does, in the answer's favour: any
+    An opening yes or no decides. Without one the first sentence does, if the answer states a fact
+    of what was asked (a statement about something else takes no side), in the answer's favour: any
     negator reads as no where no is right, only a firm one ("we do not ...") where yes is right;
     plain statements read as yes.
     """
@@ -133,9 +136,10 @@ def _side(answer: str, polarity: str | None) -> Literal["right", "wrong", "unsta
     if opening in _YES | _NO:
         return "right" if (opening in _YES) == (polarity == "yes") else "wrong"
     first_sentence = " ".join(words(sentence))
-    if polarity == "no":
-        return "right" if _NEGATOR.search(first_sentence) else "unstated"
-    return "wrong" if _FIRM_NEGATION.search(first_sentence) else "right"
+    if polarity == "yes" and _FIRM_NEGATION.search(first_sentence):
+        return "wrong"
+    taken = polarity == "yes" or _NEGATOR.search(first_sentence) is not None
+    return "right" if taken and states_fact else "unstated"
 
 
 def _takes_it_back(sentence: str) -> bool:

@@ -131,3 +131,12 @@ def test_satisfaction_stays_on_the_scale() -> None:
     for q in QUESTIONS:
         for answer in (junk, q.expert_answer, q.question, PASSAGES[q.passage_id]):
             assert 1.0 <= satisfaction(answer, q) <= 5.0
+
+
+def test_a_statement_about_something_else_takes_no_side() -> None:
+    question = next(q for q in QUESTIONS if q.id == "stoves-osmer-stove-3")
+    passage = PASSAGES[question.passage_id]
+    beside = judge("The Osmer stove burns gas or wood pellets.", question, passage)
+    assert (beside.side, beside.satisfaction) == ("unstated", 1.0)
+    stated = judge("A windshield is included.", question, passage)
+    assert (stated.side, stated.satisfaction) == ("right", 5.0)
