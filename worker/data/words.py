@@ -109,14 +109,17 @@ def is_yes_no_question(question: str) -> bool:
     return any(words(part)[:1] and words(part)[0] in _AUXILIARIES for part in clause)
 
 
+def opening(text: str) -> int:
+    """+1 for an opening yes, -1 for an opening no, else 0."""
+    return {"yes": 1, "no": -1}.get(next(iter(words(text)), ""), 0)
+
+
 def polarity(text: str) -> int:
     """+1 affirms, -1 negates: by a leading yes or no, else by any negation; 0 if empty."""
     said = words(text)
     if not said:
         return 0
-    if said[0] in ("yes", "no"):
-        return 1 if said[0] == "yes" else -1
-    return -1 if _NEGATION.intersection(said) else 1
+    return opening(text) or (-1 if _NEGATION.intersection(said) else 1)
 
 
 def _plain_number(match: str) -> str:

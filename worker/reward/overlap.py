@@ -18,6 +18,7 @@ from worker.data.words import (
     content_words,
     is_yes_no_question,
     numbers,
+    opening,
     polarity,
     sentences,
     without_courtesies,
@@ -113,8 +114,8 @@ def overlap_features(
         invented_numbers(question, passages, response),
         _share(numbers(response) & best_numbers, best_numbers) if best_numbers else 1.0,
         _polarity_agreement(question, asked, core),
-        _opening(core) * polarity(best),
-        float(_opening(core) != 0 and not is_yes_no_question(question)),
+        opening(core) * polarity(best),
+        float(opening(core) != 0 and not is_yes_no_question(question)),
         float(deflects(response)),
         float(asks_back(response)),
         float(promises(passages, response)),
@@ -216,11 +217,6 @@ def _asked_about(known: _Known, best: str) -> tuple[float, float]:
         return 0.0, 0.0
     others = max((fit for piece, fit in known.fit.items() if piece != best), default=0.0)
     return known.fit[best] / highest, (known.fit[best] - others) / highest
-
-
-def _opening(response: str) -> int:
-    """+1 for an opening yes, -1 for an opening no, else 0."""
-    return {"yes": 1, "no": -1}.get(next(iter(words(response)), ""), 0)
 
 
 def _polarity_agreement(question: str, answering: str, response: str) -> float:
