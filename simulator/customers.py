@@ -92,8 +92,10 @@ def heldout_crowd(
 ) -> tuple[Customer, ...]:
     """Customers who ask one question each and give no feedback: the yardstick before and after.
 
-    Every question is asked about equally often.
+    Every question is asked about equally often. Raises ValueError for no questions.
     """
+    if not questions:
+        raise ValueError("expected held-out questions to ask, got none")
     rng = random.Random(f"held out {seed}")
     chosen: list[GoldQuestion] = []
     while len(chosen) < count:

@@ -93,6 +93,8 @@ def test_held_out_customers_ask_about_all_questions_equally_often_and_judge_noth
     asked = [c.questions[0].id for c in heldout_crowd(2 * len(HELDOUT), 1, PERSONAS, HELDOUT)]
     assert sorted(asked) == sorted([question.id for question in HELDOUT] * 2)
     assert not any(customer.rates for customer in few)
+    with pytest.raises(ValueError, match="got none"):
+        heldout_crowd(1, 1, PERSONAS, ())
 
 
 def test_every_persona_still_asks_the_question() -> None:
