@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     max_response_tokens: int = Field(96, ge=8, description="longest response, in tokens")
     passages: int = Field(2, ge=1, le=8, description="passages shown to the policy per message")
     threads: int = Field(2, ge=1, description="torch threads, all processes together")
+    prefix_cache_mb: int = Field(
+        256, ge=0, description="memory for beginnings of prompts that visitors share; 0: none"
+    )
     lora_rank: int = Field(16, ge=1, le=256, description="rank of every adapter of this install")
     lora_alpha: float = Field(32.0, gt=0, description="LoRA scale is alpha / rank")
 

@@ -39,6 +39,7 @@ from server.languages import Languages, nothing_found, only_this_language
 log = logging.getLogger(__name__)
 
 MARK_EVERY_S: Final = 2.0
+ANSWER_WITHIN_S: Final = 60.0  # then nobody waits any more: busy, or what there is by then
 STORE_WITHIN_S: Final = 5.0  # how long a finished turn waits for a store that has gone away
 STORE_AGAIN_S: Final = 0.5
 HISTORY_TURNS: Final = 20  # rendering tries with one turn less until all fits: bound the tries
@@ -200,7 +201,8 @@ class Responder:
     ) -> Turn:
         decoder = self._renderer.decoder()
         written = _Written(self._engine.active_version)
-        request = Request(prompt.token_ids, self._sampling)
+        deadline_s = time.monotonic() + ANSWER_WITHIN_S
+        request = Request(prompt.token_ids, self._sampling, deadline_s=deadline_s)
         with scope:
             async with aclosing(self._engine.stream(request)) as chunks:  # closing it cancels
                 async for chunk in chunks:

@@ -1,4 +1,5 @@
-"""The engine: submit, step, cancel, load, activate. A step is schedule, run, postprocess.
+"""The engine: submit, step, cancel, load, activate. A step is schedule, run, postprocess; first for
+the prompts, then for the rows that write.
 
 Knows no threads, no asyncio, no stores: whoever owns it calls it from one thread (service.py does
 for the server, the trainer directly). Invariant: every submitted sequence gets exactly one last
@@ -6,15 +7,18 @@ chunk, with a finish reason.
 """
 
 import math
+import time
 from collections.abc import Callable
 from collections.abc import Sequence as Sequences
 
 from amends.backbone import Backbone
 from amends.conversation import FinishReason
 from amends.engine.model_runner import ModelRunner
+from amends.engine.prefix_cache import PrefixCache
 from amends.engine.scheduler import Limits, Scheduler
-from amends.engine.sequence import Chunk, Request, Sequence, State
+from amends.engine.sequence import Chunk, Piece, Request, Sequence, State
 from amends.engine.slots import Slots
+from amends.engine.stats import EngineStats
 from amends.errors import AdapterRefused, InvalidInput
 from amends.lora import Lora, LoraShape
 
@@ -34,15 +38,15 @@ class Engine:
         self._end_tokens = end_tokens
         self._limits = limits
         self.slots = Slots(SLOTS)
-        self._scheduler = Scheduler(limits, self.slots)
-        self._runner = ModelRunner(backbone, lora_shape, limits.max_running, SLOTS)
+        self._runner = ModelRunner(
+            backbone, lora_shape, limits.max_running, SLOTS, limits.prefix_cache_bytes
+        )
+        self._scheduler = Scheduler(limits, self.slots, PrefixCache(self._runner.blocks))
         self._next_id = 0
 
     def submit(self, request: Request, on_chunk: Callable[[Chunk], None]) -> Sequence:
         """Queue a request; `on_chunk` is called from step(). Raises EngineBusy, InvalidInput."""
-        self._require_room(request)
-        self._next_id += 1
-        sequence = Sequence(self._next_id, request, on_chunk)
+        sequence = self._sequence(request, on_chunk)
         self._scheduler.add(sequence)
         return sequence
 
@@ -65,32 +69,36 @@ class Engine:
         """Write an adapter into a free slot unchecked: the trainer's own, which may be new. The
         slot."""
         slot = self.slots.place(version)
+        # Neither what the slot held nor an earlier `version` may be found in the prefix cache.
+        self._scheduler.prefixes.keep_only(set(self.slots.versions()) - {version})
         self._runner.write_slot(slot, lora)
         return slot
 
     def activate(self, version: int) -> None:
         """New requests use this version from the next admission on."""
+        self._scheduler.counters.swaps += version != self.slots.active_version
         self.slots.activate(version)
 
     def step(self) -> bool:
         """Admit, run, hand out tokens. False when there was nothing to do."""
-        for sequence in self._scheduler.cancelled():
-            self._finish(sequence, (), (), "cancelled")
-        plan = self._scheduler.schedule()
-        if plan.prefill:
-            self._postprocess(plan.prefill, *self._runner.prefill(plan.prefill))
-        decoding = tuple(s for s in plan.decode if s.state is State.RUNNING)
+        self._end_cancelled_and_overdue()
+        plan = self._scheduler.prefill()
+        for block in plan.blocks:
+            self._runner.restore(block)
+        for move in plan.moves:
+            self._runner.move(move)
+        if plan.pieces:
+            self._postprocess(plan.pieces, *self._runner.prefill(plan.pieces))
+        decoding = self._scheduler.decode()
         if decoding:
             self._postprocess(decoding, *self._runner.decode(decoding))
-        return bool(plan.prefill or decoding)
+        return bool(plan.pieces or decoding)
 
     def generate(
         self, requests: Sequences[Request], between_steps: Callable[[], None] | None = None
     ) -> list[Sequence]:
         """Run these requests to their end, in order of `requests` (the trainer's rollouts)."""
-        for request in requests:
-            self._require_room(request)
-        waiting = [Sequence(0, request, _ignore) for request in requests]
+        waiting = [self._sequence(request, _ignore) for request in requests]
         pending = list(reversed(waiting))
         while pending or any(s.state is not State.FINISHED for s in waiting):
             room = min(self._limits.max_running, self._limits.max_waiting)
@@ -115,26 +123,54 @@ class Engine:
     def running(self) -> int:
         return len(self._scheduler.rows.running)
 
-    def _require_room(self, request: Request) -> None:
+    @property
+    def stats(self) -> EngineStats:
+        """A snapshot; any thread may take it."""
+        counters = self._scheduler.counters
+        return EngineStats(
+            running=self.running,
+            waiting=self.waiting,
+            slots_in_use=len(self.slots.versions()),
+            prompt_tokens=dict(counters.prompt_tokens),
+            written_tokens=dict(counters.written_tokens),
+            prefix_lookup_tokens=counters.prefix_lookup_tokens,
+            prefix_hit_tokens=counters.prefix_hit_tokens,
+            swaps=counters.swaps,
+        )
+
+    def _sequence(self, request: Request, on_chunk: Callable[[Chunk], None]) -> Sequence:
         needed = len(request.prompt_ids) + request.sampling.max_tokens
         if not request.prompt_ids or needed > self._limits.max_positions:
             raise InvalidInput(
                 f"expected a prompt that with its response fits {self._limits.max_positions} "
                 f"tokens, got {len(request.prompt_ids)} + {request.sampling.max_tokens}"
             )
+        self._next_id += 1
+        return Sequence(self._next_id, request, on_chunk)
+
+    def _end_cancelled_and_overdue(self) -> None:
+        for sequence in self._scheduler.cancelled():
+            self._finish(sequence, (), (), "cancelled")
+        for sequence in self._scheduler.overdue(time.monotonic()):
+            sequence.expired = not sequence.token_ids
+            self._finish(sequence, (), (), "cancelled" if sequence.expired else "length")
 
     def _postprocess(
-        self, sequences: tuple[Sequence, ...], tokens: list[int], logprobs: list[float]
+        self, pieces: Sequences[Piece], tokens: list[int], logprobs: list[float]
     ) -> None:
-        for sequence, token, logprob in zip(sequences, tokens, logprobs, strict=True):
+        drawing = [piece.sequence for piece in pieces if piece.draws]
+        for piece in pieces:
+            piece.sequence.computed = piece.end
+        for sequence, token, logprob in zip(drawing, tokens, logprobs, strict=True):
+            assert sequence.version is not None
             sequence.token_ids.append(token)
             sequence.logprobs.append(logprob)
+            self._scheduler.counters.wrote(sequence.version)
             if token in self._end_tokens:
                 self._finish(sequence, (token,), (logprob,), "stop")
             elif len(sequence.token_ids) >= sequence.request.sampling.max_tokens:
                 self._finish(sequence, (token,), (logprob,), "length")
             else:
-                assert sequence.version is not None
                 sequence.on_chunk(Chunk((token,), (logprob,), sequence.version))
 
     def _finish(
@@ -144,6 +180,8 @@ class Engine:
         logprobs: tuple[float, ...],
         reason: FinishReason,
     ) -> None:
+        for block in self._scheduler.keep(sequence):
+            self._runner.save(block)
         move = self._scheduler.finish(sequence, reason)
         self._tell_end(sequence, tokens, logprobs, reason)
         if move is not None:

@@ -41,7 +41,7 @@ class Rows:
         sequence.row = None
         if last is sequence:
             return None
-        move = Move(last.row, row, last.prompt_len + len(last.token_ids))
+        move = Move(last.row, row, last.computed)
         self.running[row] = last
         last.row = row
         return move

@@ -1,11 +1,13 @@
 """Runs one step of a batch on the backbone: KV cache, LoRA slots, sampling. The only torch in the
 engine's loop.
 
-Knows no queue, no version numbers, no threads. Invariant: a row's cache holds exactly the
-positions that its sequence has read.
+Knows no queue, no version numbers, no threads. Invariant: the first `computed` positions of a row
+are those of its sequence; nothing behind them is ever looked at.
 """
 
 import math
+from collections.abc import Callable
+from collections.abc import Sequence as Sequences
 
 import numpy as np
 import torch
@@ -14,21 +16,36 @@ from torch import Tensor
 
 from amends.backbone import Backbone
 from amends.engine.kv_cache import Move
+from amends.engine.prefix_cache import BLOCK_TOKENS, BlockCopy
 from amends.engine.sampling import sample
-from amends.engine.sequence import Sequence
+from amends.engine.sequence import Piece, Sequence
 from amends.lora import Lora, LoraShape, PackedLora
+
+# layer, q (N, heads, D), k and v (N, kv_heads, D) of the new tokens -> what they attend to
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 class ModelRunner:
-    """`rows` sequences at once, `slots` LoRA slots (slot 0 is the base model)."""
+    """`rows` sequences at once, `slots` LoRA slots (slot 0 is the base model), and as many blocks
+    of prefixes as `prefix_bytes` hold."""
 
-    def __init__(self, backbone: Backbone, lora_shape: LoraShape, rows: int, slots: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        lora_shape: LoraShape,
+        rows: int,
+        slots: int,
+        prefix_bytes: int,
+    ) -> None:
         self._backbone = backbone
+        # Keys and values: (layers, 2, rows, kv_heads, positions, D).
         size = (rows, backbone.kv_heads, backbone.max_positions, backbone.head_dim)
+        block = (backbone.layers_count, 2, backbone.kv_heads, BLOCK_TOKENS, backbone.head_dim)
+        self.blocks = prefix_bytes // (math.prod(block) * backbone.dtype.itemsize)
         # Zeroed: a masked position still counts 0 times its value, and 0 times a NaN that lay in
         # fresh memory would be NaN.
-        self._keys = [_zeros(size, backbone) for _ in backbone.layers]
-        self._values = [_zeros(size, backbone) for _ in backbone.layers]
+        self._cache = _zeros((backbone.layers_count, 2, *size), backbone)
+        self._blocks = _zeros((self.blocks, *block), backbone)
         self._slots = slots
         empty = Lora.fresh(lora_shape, seed=0).pack(backbone.dtype, backbone.device)
         self._a = tuple(
@@ -64,61 +81,101 @@ class ModelRunner:
         return float((found[0] - found[1]).abs().max())
 
     @torch.inference_mode()
-    def prefill(self, sequences: tuple[Sequence, ...]) -> tuple[list[int], list[float]]:
-        """Read the prompts and draw each one's first token: tokens and raw logprobs."""
-        backbone = self._backbone
-        lengths = [s.prompt_len for s in sequences]
-        longest = max(lengths)
-        ids = torch.zeros(len(sequences), longest, dtype=torch.long, device=backbone.device)
-        for index, sequence in enumerate(sequences):
-            ids[index, : lengths[index]] = torch.tensor(sequence.request.prompt_ids)
-        rows = torch.tensor([s.row for s in sequences], device=backbone.device)
-        lora = self._lora([s.slot or 0 for s in sequences])
-        cos, sin = backbone.cos[:longest, None], backbone.sin[:longest, None]
-        x = F.embedding(ids, backbone.embedding)
-        for index in range(backbone.layers_count):
-            q, k, v = backbone.qkv(index, x, lora, cos, sin)
-            self._keys[index][rows, :, :longest] = k.transpose(1, 2)
-            self._values[index][rows, :, :longest] = v.transpose(1, 2)
-            attended = backbone.attend_causal(q, k, v).reshape(len(sequences), longest, -1)
-            x = backbone.finish_layer(index, x, attended, lora)
-        last = torch.tensor(lengths, device=backbone.device) - 1
-        return self._draw(x[torch.arange(len(sequences)), last], sequences)
+    def prefill(self, pieces: Sequences[Piece]) -> tuple[list[int], list[float]]:
+        """Read pieces of prompts; tokens and raw logprobs of those that draw."""
+        ends = np.cumsum([piece.end - piece.start for piece in pieces]).tolist()
+        masks = [self._mask(piece) for piece in pieces]
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = self._cache[layer]
+            attended = []
+            for piece, mask, end in zip(pieces, masks, ends, strict=True):
+                row, new = piece.sequence.row, slice(end - (piece.end - piece.start), end)
+                keys[row, :, piece.start : piece.end] = k[new].transpose(0, 1)
+                values[row, :, piece.start : piece.end] = v[new].transpose(0, 1)
+                seen = keys[row, :, : piece.end], values[row, :, : piece.end]
+                attended.append(_attend_row(q[new], *seen, mask))
+            return torch.cat(attended)
+
+        return self._forward(pieces, attend)
 
     @torch.inference_mode()
-    def decode(self, sequences: tuple[Sequence, ...]) -> tuple[list[int], list[float]]:
-        """One more token for rows 0..n-1, in this order."""
-        backbone, count = self._backbone, len(sequences)
-        rows = torch.arange(count, device=backbone.device)
-        positions = torch.tensor([s.prompt_len + len(s.token_ids) - 1 for s in sequences])
-        positions = positions.to(backbone.device)
-        tokens = torch.tensor([[s.token_ids[-1]] for s in sequences], device=backbone.device)
-        lora = self._lora([s.slot or 0 for s in sequences])
-        seen = int(positions.max()) + 1
-        mask = torch.arange(seen, device=backbone.device)[None] <= positions[:, None]
-        mask = mask[:, None, None]
-        cos, sin = (t[positions][:, None, None] for t in (backbone.cos, backbone.sin))
-        x = F.embedding(tokens, backbone.embedding)
-        grouped = (count, backbone.kv_heads, -1, backbone.head_dim)
-        for index in range(backbone.layers_count):
-            q, k, v = backbone.qkv(index, x, lora, cos, sin)
-            keys, values = self._keys[index], self._values[index]
-            keys[rows, :, positions] = k[:, 0]
-            values[rows, :, positions] = v[:, 0]
+    def decode(self, pieces: Sequences[Piece]) -> tuple[list[int], list[float]]:
+        """Read one token of each of rows 0..n-1, in this order; as prefill() does."""
+        count, device = len(pieces), self._backbone.device
+        rows = torch.arange(count, device=device)
+        positions = torch.tensor([piece.start for piece in pieces], device=device)
+        seen = max(piece.end for piece in pieces)
+        unseen = torch.arange(seen, device=device) > positions[:, None]
+        mask = torch.zeros(unseen.shape, dtype=self._backbone.dtype, device=device)
+        mask = mask.masked_fill_(unseen, float("-inf"))[:, None, None]
+        grouped = (count, self._backbone.kv_heads, -1, self._backbone.head_dim)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = self._cache[layer]
+            keys[rows, :, positions], values[rows, :, positions] = k, v
             # The heads that share a KV head stand as query positions: nothing is repeated.
-            attended = F.scaled_dot_product_attention(
+            return F.scaled_dot_product_attention(
                 q.reshape(grouped), keys[:count, :, :seen], values[:count, :, :seen], mask
             )
-            x = backbone.finish_layer(index, x, attended.reshape(count, 1, -1), lora)
-        return self._draw(x[:, 0], sequences)
+
+        return self._forward(pieces, attend)
 
     @torch.inference_mode()
     def move(self, move: Move) -> None:
-        """Copy a row of the cache into the hole that a finished sequence left."""
-        for cache in (*self._keys, *self._values):
-            cache[move.target, :, : move.length] = cache[move.source, :, : move.length]
+        """Copy the beginning of a row of the cache to another row."""
+        length = move.length
+        self._cache[:, :, move.target, :, :length] = self._cache[:, :, move.source, :, :length]
 
-    def _draw(self, x: Tensor, sequences: tuple[Sequence, ...]) -> tuple[list[int], list[float]]:
+    @torch.inference_mode()
+    def save(self, copy: BlockCopy) -> None:
+        """Row to block."""
+        self._blocks[copy.block] = self._positions(copy)
+
+    @torch.inference_mode()
+    def restore(self, copy: BlockCopy) -> None:
+        """Block to row."""
+        self._positions(copy).copy_(self._blocks[copy.block])
+
+    def _positions(self, copy: BlockCopy) -> Tensor:
+        return self._cache[:, :, copy.row, :, copy.start : copy.start + BLOCK_TOKENS]
+
+    def _mask(self, piece: Piece) -> Tensor | None:
+        """Added to the scores (new, seen); None where nothing was read before: plainly causal."""
+        if piece.start == 0:
+            return None
+        backbone = self._backbone
+        mask = torch.full(
+            (piece.end - piece.start, piece.end),
+            float("-inf"),
+            dtype=backbone.dtype,
+            device=backbone.device,
+        )
+        return mask.triu_(piece.start + 1)
+
+    def _forward(self, pieces: Sequences[Piece], attend: Attend) -> tuple[list[int], list[float]]:
+        """All pieces' tokens as N rows of one token: no padding, whatever their lengths."""
+        backbone = self._backbone
+        counts = [piece.end - piece.start for piece in pieces]
+        ids = [token for piece in pieces for token in piece.token_ids]
+        positions = [i for piece in pieces for i in range(piece.start, piece.end)]
+        slots = [
+            p.sequence.slot or 0 for p, n in zip(pieces, counts, strict=True) for _ in range(n)
+        ]
+        lora = self._lora(slots)
+        cos, sin = (t[positions][:, None, None] for t in (backbone.cos, backbone.sin))
+        x = F.embedding(torch.tensor(ids, device=backbone.device), backbone.embedding)[:, None]
+        for index in range(backbone.layers_count):
+            q, k, v = backbone.qkv(index, x, lora, cos, sin)
+            attended = attend(index, q[:, 0], k[:, 0], v[:, 0]).reshape(len(ids), 1, -1)
+            x = backbone.finish_layer(index, x, attended, lora)
+        last = np.cumsum(counts) - 1
+        drawing = [i for i, piece in enumerate(pieces) if piece.draws]
+        if not drawing:
+            return [], []
+        return self._draw(x[last[drawing], 0], [pieces[i].sequence for i in drawing])
+
+    def _draw(self, x: Tensor, sequences: list[Sequence]) -> tuple[list[int], list[float]]:
         backbone = self._backbone
         logits = (backbone.norm(x, backbone.final_norm) @ backbone.lm_head.T).float()
         options = [s.request.sampling for s in sequences]
@@ -154,9 +211,22 @@ class ModelRunner:
         return stacked[slot * rank : (slot + 1) * rank]
 
 
+def _attend_row(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    """q (new, heads, D), keys and values (kv_heads, seen, D) -> (new, heads * D).
+
+    The heads that share a KV head see it through a stride of zero: nothing is repeated.
+    """
+    new, heads, size = q.shape
+    kv_heads = len(keys)
+    q = q.view(new, kv_heads, -1, size).permute(1, 2, 0, 3)
+    wide_k, wide_v = (t[:, None].expand(-1, heads // kv_heads, -1, -1) for t in (keys, values))
+    out = F.scaled_dot_product_attention(q, wide_k, wide_v, mask, is_causal=mask is None)
+    return out.permute(2, 0, 1, 3).reshape(new, -1)
+
+
 def _zeros(size: tuple[int, ...], backbone: Backbone) -> Tensor:
     """Zeros; on a CPU the system's own zero pages, which cost memory only when they are written."""
     if backbone.device.type != "cpu":
         return torch.zeros(size, dtype=backbone.dtype, device=backbone.device)
-    zeros = np.zeros(math.prod(size) * backbone.dtype.itemsize, dtype=np.uint8)
+    zeros = np.zeros(math.prod(size), dtype=f"i{backbone.dtype.itemsize}")
     return torch.from_numpy(zeros).view(backbone.dtype).view(size)

@@ -19,8 +19,9 @@ import torch
 from amends.backbone import Backbone
 from amends.base_model import ensure_base_model, load_causal_lm, load_tokenizer, serving_dtype
 from amends.engine.engine import Engine
-from amends.engine.scheduler import Limits
+from amends.engine.scheduler import QUEUE_RETRY_S, Limits
 from amends.engine.sequence import Chunk, Request, Sequence
+from amends.engine.stats import EngineStats
 from amends.errors import AmendsError, EngineBusy
 from amends.lora import LoraShape, load_lora
 from amends.prompt import PromptRenderer
@@ -66,9 +67,17 @@ class EngineService:
         """Requests that wait for a row."""
         return self._engine.waiting
 
+    @property
+    def stats(self) -> EngineStats:
+        """What the engine does and has done; takes no lock."""
+        return self._engine.stats
+
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
-        """Chunks as they are written; closing the iterator cancels. Raises EngineBusy,
-        InvalidInput."""
+        """Chunks as they are written; closing the iterator cancels.
+
+        Raises EngineBusy (the queue is full, or the deadline passed before the first token),
+        InvalidInput, NotFound.
+        """
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[Chunk] = asyncio.Queue()
 
@@ -88,6 +97,8 @@ class EngineService:
             while not finished:
                 chunk = await chunks.get()
                 finished = chunk.finish_reason is not None
+                if sequence.expired:
+                    raise EngineBusy("nothing was written within the deadline", QUEUE_RETRY_S)
                 yield chunk
         finally:
             if not finished:
@@ -189,7 +200,10 @@ def start(settings: Settings) -> EngineService:
     renderer = PromptRenderer(
         load_tokenizer(folder), settings.context_tokens, settings.max_response_tokens
     )
-    limits = Limits(max_positions=settings.context_tokens)
+    limits = Limits(
+        max_positions=settings.context_tokens,
+        prefix_cache_bytes=settings.prefix_cache_mb * 2**20,
+    )
     engine = Engine(backbone, shape, renderer.eos_token_ids, limits)
     probe = renderer.render("a shop", (), (), GOLDEN_PROMPT).token_ids
     return EngineService(engine, shape, probe)

@@ -53,9 +53,12 @@ class Slots:
         raise EngineBusy(f"no free slot for version {version}: all are in use", retry_after_s=0.1)
 
     def drop(self, version: int) -> None:
-        """Forget a version that was placed but must not answer."""
+        """Forget a version that was placed but must not answer, and that nobody uses."""
         if version == self.active_version:
             raise NotFound(f"version {version} is active and cannot be dropped")
+        slot = self._slot_of.get(version)
+        if slot is not None and self._references.get(slot):
+            raise EngineBusy(f"version {version} is still answering", retry_after_s=0.1)
         self._slot_of.pop(version, None)
 
     def activate(self, version: int) -> None:

@@ -1,5 +1,7 @@
 """The engine on a tiny model: several versions in one batch, recorded logprobs, cancellation."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,42 @@ def test_a_slot_in_use_is_not_given_away(backbone: Backbone) -> None:
     engine.step()
     engine.load(5, acting(backbone, 5), PROBE)
     assert 2 not in engine.slots.versions()
+
+
+def test_a_deadline_turns_away_who_waits_and_ends_who_writes(backbone: Backbone) -> None:
+    engine = make_engine(backbone, max_running=1)
+    far, past = time.monotonic() + 1000, time.monotonic() - 1
+    chunks: list[Chunk] = []
+    writing = engine.submit(Request((5, 6), Sampling(40, 1.0, seed=1), 0, far), chunks.append)
+    waiting = engine.submit(Request((5, 6), Sampling(40), 0, past), chunks.append)
+    engine.step()
+    assert (waiting.finish_reason, waiting.expired, waiting.token_ids) == ("cancelled", True, [])
+    assert writing.state is State.RUNNING
+    writing.request = replace(writing.request, deadline_s=past)
+    engine.step()
+    assert (writing.finish_reason, writing.expired) == ("length", False)
+    assert sum(len(chunk.token_ids) for chunk in chunks) == len(writing.token_ids) > 0
+    assert engine.running == engine.waiting == 0
+
+
+def test_the_engine_counts_what_it_does_by_version(backbone: Backbone) -> None:
+    engine = make_engine(backbone)
+    engine.load(3, acting(backbone, 3), PROBE)
+    engine.activate(3)
+    engine.activate(3)
+    shared = tuple(range(10, 30))
+    requests = [
+        Request((*shared, 40 + i), Sampling(5, 1.0, seed=i), (3, 0, 3)[i]) for i in range(3)
+    ]
+    done = engine.generate(requests)
+    stats = engine.stats
+    assert (stats.running, stats.waiting, stats.slots_in_use, stats.swaps) == (0, 0, 2, 1)
+    assert stats.prompt_tokens == {3: 42, 0: 21}
+    assert stats.written_tokens == {
+        3: len(done[0].token_ids) + len(done[2].token_ids),
+        0: len(done[1].token_ids),
+    }
+    assert (stats.prefix_lookup_tokens, stats.prefix_hit_tokens) == (63, 20)
 
 
 def test_bad_requests_are_refused_with_what_was_expected(backbone: Backbone) -> None:

@@ -21,6 +21,17 @@ def test_samples_follow_the_softmax_by_chi_square() -> None:
     assert float(((found - want).square() / want).sum()) < 20.5  # 99.9 % of chi-square, 5 degrees
 
 
+def test_samples_of_the_nucleus_follow_the_renormalised_softmax_by_chi_square() -> None:
+    logits = torch.tensor([0.1, 2.0, -0.4, 1.2, 0.9, -1.5])
+    found = draw(logits, 0.8, 0.95, 5_000)
+    probs, order = (logits / 0.8).softmax(-1).double().sort(descending=True)
+    kept = order[probs.cumsum(-1) - probs < 0.95]
+    want = (logits[kept] / 0.8).softmax(-1).double() * 5_000
+    assert len(kept) == 4
+    assert found.sum() == found[kept].sum()
+    assert float(((found[kept] - want).square() / want).sum()) < 16.3  # 99.9 %, 3 degrees
+
+
 def test_the_nucleus_keeps_the_fewest_tokens_that_reach_top_p() -> None:
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     found = draw(logits, 1.0, 0.75, 2_000)

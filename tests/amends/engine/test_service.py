@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -164,6 +165,18 @@ def test_a_stream_cancelled_while_it_is_being_submitted_gives_its_row_back(
         assert service.alive
 
     within(leave_in_the_middle_of_submit())
+
+
+def test_a_stream_without_a_token_at_its_deadline_is_turned_away_as_busy(
+    service: EngineService, engine: Engine
+) -> None:
+    async def come_too_late() -> None:
+        with pytest.raises(EngineBusy, match="deadline"):
+            await read(service, replace(SHORT, deadline_s=time.monotonic()))
+        assert len(await read(service, replace(SHORT, deadline_s=time.monotonic() + 20))) == 4
+        assert (service.stats.running, service.stats.written_tokens) == (0, {0: 4})
+
+    within(come_too_late())
 
 
 def test_when_the_thread_ends_nobody_waits_for_it(
