@@ -11,6 +11,7 @@ collect gradients. Shapes: N tokens in all, B rows, T tokens a row, H hidden siz
 vocabulary.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from torch import Tensor
 
 from amends.errors import ModelUnavailable
 from amends.lora import GROUPS, LoraShape, PackedLora
+
+# layer, name of the fused linear, x (N, in) -> (N, out)
+Linear = Callable[[int, str, Tensor], Tensor]
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -167,14 +171,20 @@ class Backbone:
         Attention is causal, so padding on the right is never seen by real tokens: no mask is
         needed, and positions are simply 0..T-1.
         """
+        return self.read(token_ids, self.linears(lora), keep)
+
+    def read(
+        self, token_ids: Tensor, linear: Linear, keep: tuple[int, ...] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """hidden() through these linear layers."""
         rows, length = token_ids.shape
         cos, sin = self.cos[:length, None], self.sin[:length, None]
         x = F.embedding(token_ids, self.embedding)
         kept = []
         for index in range(self.layers_count):
-            q, k, v = self.qkv(index, x, lora, cos, sin)
+            q, k, v = self.qkv(index, x, linear, cos, sin)
             attended = self.attend_causal(q, k, v)
-            x = self.finish_layer(index, x, attended.reshape(rows, length, -1), lora)
+            x = self.finish_layer(index, x, attended.reshape(rows, length, -1), linear)
             if index + 1 in keep:
                 kept.append(x)
         return self.norm(x, self.final_norm), kept
@@ -184,13 +194,13 @@ class Backbone:
         return _apply(TokenLogprobs, hidden, self.lm_head, tokens, temperature)
 
     def qkv(
-        self, index: int, x: Tensor, lora: PackedLora | None, cos: Tensor, sin: Tensor
+        self, index: int, x: Tensor, linear: Linear, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, T, H) -> q (B, T, heads, D), k and v (B, T, kv_heads, D), positions applied to q
         and k."""
         layer = self.layers[index]
         rows, length, _ = x.shape
-        joined = self._linear(index, "qkv", self.norm(x, layer.input_norm), lora)
+        joined = _rowwise(linear, index, "qkv", self.norm(x, layer.input_norm))
         joined = joined.view(rows, length, self.heads + 2 * self.kv_heads, self.head_dim)
         if layer.q_norm is None or layer.k_norm is None:
             qk = _rotate(joined[:, :, : self.heads + self.kv_heads], cos, sin)
@@ -201,15 +211,13 @@ class Backbone:
             q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         return q, k, joined[:, :, -self.kv_heads :]
 
-    def finish_layer(
-        self, index: int, x: Tensor, attended: Tensor, lora: PackedLora | None
-    ) -> Tensor:
+    def finish_layer(self, index: int, x: Tensor, attended: Tensor, linear: Linear) -> Tensor:
         """Output projection, residuals and MLP of a layer. x (B, T, H), attended (B, T,
         heads*D)."""
-        x = x + self._linear(index, "o", attended, lora)
-        joined = self._linear(index, "gate_up", self.norm(x, self.layers[index].mlp_norm), lora)
+        x = x + _rowwise(linear, index, "o", attended)
+        joined = _rowwise(linear, index, "gate_up", self.norm(x, self.layers[index].mlp_norm))
         gate, up = joined.chunk(2, dim=-1)
-        return x + self._linear(index, "down", F.silu(gate) * up, lora)
+        return x + _rowwise(linear, index, "down", F.silu(gate) * up)
 
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
@@ -224,26 +232,27 @@ class Backbone:
         out = _apply(GroupedCausalAttention, q, k, v).view(rows, self.kv_heads, group, length, size)
         return out.permute(0, 3, 1, 2, 4)
 
-    def _linear(self, index: int, group: str, x: Tensor, lora: PackedLora | None) -> Tensor:
-        layer = self.layers[index]
-        weight, bias = layer.linear[group], layer.bias[group]
-        if lora is None:
-            return F.linear(x, weight, bias)
-        flat = x.reshape(-1, x.shape[-1])
-        a, b = lora.a[index][group], lora.b[index][group]
-        if lora.mask is None:
-            out = _apply(LoraLinear, flat, weight, bias, a, b)
-        else:
-            low = (x @ a.T).view(*x.shape[:-1], lora.mask.shape[1], -1) * lora.mask[
-                :, None, :, None
-            ]
-            out = F.linear(flat, weight, bias).addmm_(low.view(len(flat), -1), b)
-        return out.view(*x.shape[:-1], -1)
+    def linears(self, lora: PackedLora | None) -> Linear:
+        """The fused linear layers with this LoRA, differentiable."""
+
+        def linear(index: int, group: str, x: Tensor) -> Tensor:
+            layer = self.layers[index]
+            weight, bias = layer.linear[group], layer.bias[group]
+            if lora is None:
+                return F.linear(x, weight, bias)
+            return _apply(LoraLinear, x, weight, bias, lora.a[index][group], lora.b[index][group])
+
+        return linear
 
 
 def _apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
     result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
     return result
+
+
+def _rowwise(linear: Linear, index: int, group: str, x: Tensor) -> Tensor:
+    """`linear` on the last axis of x (B, T, in)."""
+    return linear(index, group, x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -48,15 +48,10 @@ class LoraShape:
 
 @dataclass(frozen=True)
 class PackedLora:
-    """Per layer and group: `a` (S*g*r, in) and `b` (S*g*r, out), block-diagonal, scale folded into
-    b.
-
-    S adapters lie one after the other; with S > 1, `mask` (B, S) says which one each row uses.
-    """
+    """Per layer and group: `a` (g*r, in) and block-diagonal `b` (g*r, out), scale folded into b."""
 
     a: tuple[dict[str, Tensor], ...]
     b: tuple[dict[str, Tensor], ...]
-    mask: Tensor | None = None
 
 
 class Lora:

@@ -19,7 +19,8 @@ from amends.engine.kv_cache import Move
 from amends.engine.prefix_cache import BLOCK_TOKENS, BlockCopy
 from amends.engine.sampling import sample
 from amends.engine.sequence import Piece, Sequence
-from amends.lora import Lora, LoraShape, PackedLora
+from amends.engine.slot_linears import SlotLinears
+from amends.lora import Lora, LoraShape
 
 # layer, q (N, heads, D), k and v (N, kv_heads, D) of the new tokens -> what they attend to
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -46,25 +47,12 @@ class ModelRunner:
         # fresh memory would be NaN.
         self._cache = _zeros((backbone.layers_count, 2, *size), backbone)
         self._blocks = _zeros((self.blocks, *block), backbone)
-        self._slots = slots
-        empty = Lora.fresh(lora_shape, seed=0).pack(backbone.dtype, backbone.device)
-        self._a = tuple(
-            {g: t.new_zeros(slots * len(t), t.shape[1]) for g, t in layer.items()}
-            for layer in empty.a
-        )
-        self._b = tuple(
-            {g: t.new_zeros(slots * len(t), t.shape[1]) for g, t in layer.items()}
-            for layer in empty.b
-        )
+        self._linears = SlotLinears(backbone, lora_shape, slots)
 
     @torch.inference_mode()
     def write_slot(self, slot: int, lora: Lora) -> None:
         """Put an adapter's weights into a slot that no running sequence uses."""
-        packed = lora.pack(self._backbone.dtype, self._backbone.device)
-        for stacked, layers in ((self._a, packed.a), (self._b, packed.b)):
-            for target, source in zip(stacked, layers, strict=True):
-                for group, tensor in source.items():
-                    target[group][slot * len(tensor) : (slot + 1) * len(tensor)].copy_(tensor)
+        self._linears.write(slot, lora)
 
     @torch.inference_mode()
     def effect(self, slot: int, token_ids: tuple[int, ...]) -> float:
@@ -75,8 +63,8 @@ class ModelRunner:
         """
         ids = torch.tensor([token_ids], device=self._backbone.device)
         found = []
-        for lora in (None, self._lora([slot])):
-            hidden, _ = self._backbone.hidden(ids, lora)
+        for used in (0, slot):
+            hidden, _ = self._backbone.read(ids, self._linears.of([used]))
             found.append(self._backbone.token_logprobs(hidden[0, :-1], ids[0, 1:]))
         return float((found[0] - found[1]).abs().max())
 
@@ -162,13 +150,13 @@ class ModelRunner:
         slots = [
             p.sequence.slot or 0 for p, n in zip(pieces, counts, strict=True) for _ in range(n)
         ]
-        lora = self._lora(slots)
+        linear = self._linears.of(slots)
         cos, sin = (t[positions][:, None, None] for t in (backbone.cos, backbone.sin))
         x = F.embedding(torch.tensor(ids, device=backbone.device), backbone.embedding)[:, None]
         for index in range(backbone.layers_count):
-            q, k, v = backbone.qkv(index, x, lora, cos, sin)
+            q, k, v = backbone.qkv(index, x, linear, cos, sin)
             attended = attend(index, q[:, 0], k[:, 0], v[:, 0]).reshape(len(ids), 1, -1)
-            x = backbone.finish_layer(index, x, attended, lora)
+            x = backbone.finish_layer(index, x, attended, linear)
         last = np.cumsum(counts) - 1
         drawing = [i for i, piece in enumerate(pieces) if piece.draws]
         if not drawing:
@@ -177,7 +165,7 @@ class ModelRunner:
 
     def _draw(self, x: Tensor, sequences: list[Sequence]) -> tuple[list[int], list[float]]:
         backbone = self._backbone
-        logits = (backbone.norm(x, backbone.final_norm) @ backbone.lm_head.T).float()
+        logits = self._linears.head(backbone.norm(x, backbone.final_norm)).float()
         options = [s.request.sampling for s in sequences]
         numbers = torch.tensor(
             [
@@ -190,25 +178,6 @@ class ModelRunner:
         temperatures, top_ps = numbers[:, 0].float(), numbers[:, 1].float()
         tokens, logprobs = sample(logits, temperatures, top_ps, numbers[:, 2])
         return tokens.tolist(), logprobs.tolist()
-
-    def _lora(self, slots: list[int]) -> PackedLora | None:
-        """The slots of a batch's rows as one LoRA: none, one slot's slice, or all with a row
-        mask."""
-        if not any(slots):
-            return None
-        if len(set(slots)) == 1:
-            a, b = (
-                tuple({g: self._slice(t, slots[0]) for g, t in layer.items()} for layer in stacked)
-                for stacked in (self._a, self._b)
-            )
-            return PackedLora(a, b)
-        chosen = torch.tensor(slots, device=self._backbone.device)
-        mask = F.one_hot(chosen, self._slots).to(self._backbone.dtype)
-        return PackedLora(self._a, self._b, mask)
-
-    def _slice(self, stacked: Tensor, slot: int) -> Tensor:
-        rank = len(stacked) // self._slots
-        return stacked[slot * rank : (slot + 1) * rank]
 
 
 def _attend_row(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:

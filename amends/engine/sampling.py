@@ -8,7 +8,9 @@ logits, settings and uniform number only, never on the rest of the batch; temper
 import torch
 from torch import Tensor
 
-NUCLEUS = 1024  # top-p looks at this many tokens first, at all of them only when they are too few
+NUCLEUS = (
+    64  # top-p looks at this many tokens first, and at 16 times as many while they are too few
+)
 
 
 def sample(
@@ -18,15 +20,42 @@ def sample(
 
     Logprobs are those of the raw logits at temperature 1. temperature 0 takes the best token.
     """
-    scaled = logits / temperatures.clamp_min(1e-6)[:, None]
-    tokens = _inverse_cdf(scaled.softmax(dim=-1), uniforms)
-    for row in torch.nonzero(top_ps < 1.0).flatten().tolist():
-        tokens[row] = _nucleus(scaled[row], float(top_ps[row]), float(uniforms[row]))
-    greedy = temperatures == 0
-    if bool(greedy.any()):
-        tokens = torch.where(greedy, logits.argmax(dim=-1), tokens)
-    norm = torch.logsumexp(logits, dim=-1)
-    return tokens, logits.gather(-1, tokens[:, None]).squeeze(-1) - norm
+    norms = logits.logsumexp(dim=-1)
+    tokens = logits.new_zeros(len(logits), dtype=torch.long)
+    drawn = temperatures > 0
+    for chosen, draw in (
+        (~drawn, _best),
+        (drawn & (top_ps >= 1), _pure),
+        (drawn & (top_ps < 1), _nucleus),
+    ):
+        rows = torch.nonzero(chosen).flatten()
+        if len(rows):
+            scaled = logits if len(rows) == len(logits) else logits[rows]
+            scaled = scaled / temperatures[rows].clamp_min(1e-6)[:, None]
+            tokens[rows] = draw(scaled, top_ps[rows], uniforms[rows])
+    return tokens, logits.gather(-1, tokens[:, None]).squeeze(-1) - norms
+
+
+def _best(scaled: Tensor, top_ps: Tensor, uniforms: Tensor) -> Tensor:
+    return scaled.argmax(dim=-1)
+
+
+def _pure(scaled: Tensor, top_ps: Tensor, uniforms: Tensor) -> Tensor:
+    return _inverse_cdf(scaled.softmax(dim=-1), uniforms)
+
+
+def _nucleus(scaled: Tensor, top_ps: Tensor, uniforms: Tensor, count: int = NUCLEUS) -> Tensor:
+    """The smallest set of best tokens whose mass reaches top_p (Holtzman et al. 2019),
+    renormalised."""
+    best, ranked = scaled.topk(min(count, scaled.shape[-1]))
+    probs = (best - scaled.logsumexp(dim=-1, keepdim=True)).exp()
+    before = probs.cumsum(dim=-1) - probs
+    drawn = _inverse_cdf(probs * (before < top_ps[:, None]), uniforms)
+    tokens = ranked.gather(-1, drawn[:, None]).squeeze(-1)
+    short = torch.nonzero(probs.sum(dim=-1) < top_ps).flatten()
+    if len(short) and count < scaled.shape[-1]:
+        tokens[short] = _nucleus(scaled[short], top_ps[short], uniforms[short], 16 * count)
+    return tokens
 
 
 def _inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
@@ -34,17 +63,3 @@ def _inverse_cdf(probs: Tensor, uniforms: Tensor) -> Tensor:
     wanted = uniforms.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
     found = torch.searchsorted(cumulative, wanted, right=True).squeeze(-1)
     return found.clamp_max(probs.shape[-1] - 1)
-
-
-def _nucleus(scaled: Tensor, top_p: float, uniform: float) -> int:
-    """The smallest set of best tokens whose mass reaches top_p (Holtzman et al. 2019),
-    renormalised."""
-    count = min(NUCLEUS, scaled.shape[-1])
-    probs = scaled.softmax(dim=-1)
-    best, tokens = probs.topk(count)
-    if float(best.sum()) < top_p:
-        best, tokens = probs.sort(descending=True)
-    before = best.cumsum(dim=-1) - best
-    kept = best * (before < top_p)
-    index = _inverse_cdf(kept[None], torch.tensor([uniform], device=scaled.device))
-    return int(tokens[index])

@@ -39,6 +39,28 @@ def test_the_nucleus_keeps_the_fewest_tokens_that_reach_top_p() -> None:
     assert abs(float(found[0]) / 2_000 - 0.5 / 0.8) < 0.04
 
 
+def test_a_nucleus_of_many_tokens_is_whole() -> None:
+    logits = torch.zeros(3_000)
+    logits[1_000:] = -0.01
+    found = draw(logits, 1.0, 0.5, 20_000)
+    assert 1_480 < int((found > 0).sum()) <= 1_510
+    assert found[:1_000].sum() > 0.6 * 20_000
+
+
+def test_a_row_draws_the_same_alone_and_beside_others() -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(5, 400, generator=generator)
+    temperatures = torch.tensor([0.7, 0.0, 0.3, 2.0, 0.7])
+    top_ps = torch.tensor([1.0, 0.5, 0.9, 0.99, 0.2])
+    uniforms = torch.rand(5, dtype=torch.float64, generator=generator)
+    together = sample(logits, temperatures, top_ps, uniforms)[0].tolist()
+    alone = [
+        sample(*(t[i : i + 1] for t in (logits, temperatures, top_ps, uniforms)))[0].item()
+        for i in range(5)
+    ]
+    assert together == alone
+
+
 def test_logprobs_are_those_of_the_raw_logits_whatever_the_temperature() -> None:
     logits = torch.tensor([[1.0, 3.0, 2.0]])
     tokens, logprobs = sample(logits, torch.tensor([0.0]), torch.tensor([0.5]), torch.tensor([0.3]))
