@@ -8,6 +8,7 @@ chunk, with a finish reason.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence as Sequences
 
@@ -18,7 +19,7 @@ from amends.engine.prefix_cache import PrefixCache
 from amends.engine.scheduler import Limits, Scheduler
 from amends.engine.sequence import Chunk, Piece, Request, Sequence, State
 from amends.engine.slots import Slots
-from amends.engine.stats import EngineStats
+from amends.engine.stats import EngineStats, copies
 from amends.errors import AdapterRefused, InvalidInput
 from amends.lora import Lora, LoraShape
 
@@ -34,7 +35,9 @@ class Engine:
         lora_shape: LoraShape,
         end_tokens: frozenset[int],
         limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._end_tokens = end_tokens
         self._limits = limits
         self.slots = Slots(SLOTS)
@@ -44,9 +47,17 @@ class Engine:
         self._scheduler = Scheduler(limits, self.slots, PrefixCache(self._runner.blocks))
         self._next_id = 0
 
-    def submit(self, request: Request, on_chunk: Callable[[Chunk], None]) -> Sequence:
-        """Queue a request; `on_chunk` is called from step(). Raises EngineBusy, InvalidInput."""
-        sequence = self._sequence(request, on_chunk)
+    def submit(
+        self,
+        request: Request,
+        on_chunk: Callable[[Chunk], None],
+        arrived_s: float | None = None,
+    ) -> Sequence:
+        """Queue a request that arrived then (None: now); `on_chunk` is called from step().
+
+        Raises EngineBusy, InvalidInput.
+        """
+        sequence = self._sequence(request, on_chunk, arrived_s)
         self._scheduler.add(sequence)
         return sequence
 
@@ -82,7 +93,7 @@ class Engine:
     def step(self) -> bool:
         """Admit, run, hand out tokens. False when there was nothing to do."""
         self._end_cancelled_and_overdue()
-        plan = self._scheduler.prefill()
+        plan = self._scheduler.prefill(self._clock())
         for block in plan.blocks:
             self._runner.restore(block)
         for move in plan.moves:
@@ -126,19 +137,35 @@ class Engine:
     @property
     def stats(self) -> EngineStats:
         """A snapshot; any thread may take it."""
-        counters = self._scheduler.counters
+        # Each copy is one call that no other thread of Python can interrupt.
+        counters, scheduler = self._scheduler.counters, self._scheduler
+        running, waiting = tuple(scheduler.rows.running), tuple(scheduler.waiting)
+        active = self.slots.active_version
         return EngineStats(
-            running=self.running,
-            waiting=self.waiting,
-            slots_in_use=len(self.slots.versions()),
+            running_by_version=Counter(s.version for s in running if s.version is not None),
+            waiting=len(waiting),
+            waiting_versions=frozenset(active if s.version is None else s.version for s in waiting),
+            rows=self._limits.max_running,
+            versions=self.slots.versions(),
+            slots=SLOTS,
             prompt_tokens=dict(counters.prompt_tokens),
+            reused_tokens=dict(counters.reused_tokens),
             written_tokens=dict(counters.written_tokens),
-            prefix_lookup_tokens=counters.prefix_lookup_tokens,
-            prefix_hit_tokens=counters.prefix_hit_tokens,
+            finished=dict(counters.finished),
+            unserved=dict(counters.unserved),
+            queue_s=copies(counters.queue_s),
+            first_token_s=copies(counters.first_token_s),
+            inter_token_s=copies(counters.inter_token_s),
+            request_s=copies(counters.request_s),
             swaps=counters.swaps,
         )
 
-    def _sequence(self, request: Request, on_chunk: Callable[[Chunk], None]) -> Sequence:
+    def _sequence(
+        self,
+        request: Request,
+        on_chunk: Callable[[Chunk], None],
+        arrived_s: float | None = None,
+    ) -> Sequence:
         needed = len(request.prompt_ids) + request.sampling.max_tokens
         if not request.prompt_ids or needed > self._limits.max_positions:
             raise InvalidInput(
@@ -146,12 +173,13 @@ class Engine:
                 f"tokens, got {len(request.prompt_ids)} + {request.sampling.max_tokens}"
             )
         self._next_id += 1
-        return Sequence(self._next_id, request, on_chunk)
+        now_s = self._clock() if arrived_s is None else arrived_s
+        return Sequence(self._next_id, request, on_chunk, now_s)
 
     def _end_cancelled_and_overdue(self) -> None:
         for sequence in self._scheduler.cancelled():
             self._finish(sequence, (), (), "cancelled")
-        for sequence in self._scheduler.overdue(time.monotonic()):
+        for sequence in self._scheduler.overdue(self._clock()):
             sequence.expired = not sequence.token_ids
             self._finish(sequence, (), (), "cancelled" if sequence.expired else "length")
 
@@ -161,11 +189,13 @@ class Engine:
         drawing = [piece.sequence for piece in pieces if piece.draws]
         for piece in pieces:
             piece.sequence.computed = piece.end
+        now_s, counters = self._clock(), self._scheduler.counters
         for sequence, token, logprob in zip(drawing, tokens, logprobs, strict=True):
             assert sequence.version is not None
+            counters.wrote(sequence.version, not sequence.token_ids, now_s - sequence.wrote_s)
+            sequence.wrote_s = now_s
             sequence.token_ids.append(token)
             sequence.logprobs.append(logprob)
-            self._scheduler.counters.wrote(sequence.version)
             if token in self._end_tokens:
                 self._finish(sequence, (token,), (logprob,), "stop")
             elif len(sequence.token_ids) >= sequence.request.sampling.max_tokens:
@@ -180,12 +210,22 @@ class Engine:
         logprobs: tuple[float, ...],
         reason: FinishReason,
     ) -> None:
+        self._count_end(sequence, reason)
         for block in self._scheduler.keep(sequence):
             self._runner.save(block)
         move = self._scheduler.finish(sequence, reason)
         self._tell_end(sequence, tokens, logprobs, reason)
         if move is not None:
             self._runner.move(move)
+
+    def _count_end(self, sequence: Sequence, reason: FinishReason) -> None:
+        counters = self._scheduler.counters
+        if sequence.expired:
+            counters.not_served("deadline")
+        elif sequence.row is None or sequence.version is None:
+            counters.not_served("gave_up")
+        else:
+            counters.ended(sequence.version, reason, self._clock() - sequence.arrived_s)
 
     def _tell_end(
         self,

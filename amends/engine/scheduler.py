@@ -60,6 +60,7 @@ class Scheduler:
         """Queue a sequence. Raises EngineBusy (queue full), NotFound (its version is not
         loaded)."""
         if len(self.waiting) >= self.limits.max_waiting:
+            self.counters.not_served("queue_full")
             raise EngineBusy(f"{len(self.waiting)} requests are waiting already", QUEUE_RETRY_S)
         if sequence.request.version is not None:
             self._bind(sequence)
@@ -77,12 +78,12 @@ class Scheduler:
             if s.request.deadline_s is not None and s.request.deadline_s <= now_s
         ]
 
-    def prefill(self) -> Plan:
+    def prefill(self, now_s: float) -> Plan:
         """Admit what fits, and choose what this step reads of the prompts. The copies must be made
         at once."""
         plan = Plan()
         room = self.limits.prefill_tokens
-        for sequence in self._readers():
+        for sequence in self._readers(now_s):
             self._reuse(sequence, plan)
             if sequence.unread == 1 or self._follows(sequence):
                 continue  # decode() reads the last one; what is followed will be copied
@@ -124,7 +125,7 @@ class Scheduler:
         sequence.finish_reason = reason
         return move
 
-    def _readers(self) -> Iterator[Sequence]:
+    def _readers(self, now_s: float) -> Iterator[Sequence]:
         """Who reads a prompt, in order of arrival; who waits is admitted when his turn comes."""
         reading = [s for s in self.rows.running if s.unread > 1]
         yield from sorted(reading, key=lambda s: s.sequence_id)
@@ -135,7 +136,8 @@ class Scheduler:
             assert sequence.version is not None
             sequence.state = State.RUNNING
             self.rows.take(sequence)
-            self.counters.admitted(sequence.version, sequence.prompt_len)
+            waited_s = now_s - sequence.arrived_s
+            self.counters.admitted(sequence.version, sequence.prompt_len, waited_s)
             yield sequence
 
     def _reuse(self, sequence: Sequence, plan: Plan) -> None:
@@ -154,7 +156,7 @@ class Scheduler:
         else:
             assert source is not None
             plan.moves.append(Move(source, sequence.row, length))
-        self.counters.prefix_hit_tokens += max(length, cached) - sequence.computed
+        self.counters.reused(sequence.version, max(length, cached) - sequence.computed)
         sequence.computed = max(length, cached)
 
     def _follows(self, sequence: Sequence) -> bool:

@@ -62,6 +62,7 @@ class Sequence:
     sequence_id: int
     request: Request
     on_chunk: Callable[[Chunk], None] = field(repr=False)
+    arrived_s: float = 0.0  # by the engine's clock
     state: State = State.WAITING
     version: int | None = None
     slot: int | None = None
@@ -75,6 +76,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.request.sampling.seed)
+        self.wrote_s = self.arrived_s  # when its last token was written, or it arrived
 
     @property
     def prompt_len(self) -> int:

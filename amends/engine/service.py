@@ -7,6 +7,7 @@ closed frees its row at the next step; a swap that fails changes nothing.
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
@@ -85,7 +86,8 @@ class EngineService:
             with suppress(RuntimeError):  # the loop is closed: nobody listens any more
                 loop.call_soon_threadsafe(chunks.put_nowait, chunk)
 
-        submitted = self._post(lambda: self._engine.submit(request, on_chunk))
+        arrived_s = time.monotonic()  # the engine's thread takes it up only after its step
+        submitted = self._post(lambda: self._engine.submit(request, on_chunk, arrived_s))
         try:
             sequence = await asyncio.wrap_future(submitted)
         except asyncio.CancelledError:

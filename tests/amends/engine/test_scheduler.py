@@ -2,6 +2,8 @@
 into it instead of a model."""
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 from unittest.mock import patch
@@ -17,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from amends.engine.engine import Engine
+from amends.engine.histogram import Histogram
 from amends.engine.kv_cache import Move
 from amends.engine.prefix_cache import BLOCK_TOKENS, BlockCopy
 from amends.engine.scheduler import Limits
@@ -96,6 +99,7 @@ class Visitors(RuleBasedStateMachine):
         self.engine, self.runner = make_engine(ends=(END,))
         self.scheduler = self.engine._scheduler
         self.published = 0
+        self.turned_away = 0
         self.chunks: dict[Sequence, list[Chunk]] = {}
 
     @property
@@ -122,6 +126,7 @@ class Visitors(RuleBasedStateMachine):
             assert not full
         except EngineBusy:
             assert full
+            self.turned_away += 1
 
     @rule()
     def step(self) -> None:
@@ -207,6 +212,26 @@ class Visitors(RuleBasedStateMachine):
         stats = self.engine.stats
         assert stats.prefix_hit_tokens <= stats.prefix_lookup_tokens
         assert sum(stats.written_tokens.values()) == sum(len(s.token_ids) for s in self.chunks)
+        self.check_that_every_request_is_counted_once()
+
+    def check_that_every_request_is_counted_once(self) -> None:
+        stats = self.engine.stats
+        written = [s for s in self.chunks if s.token_ids]
+        by_themselves = Counter(
+            (s.version, s.finish_reason) for s in self.chunks if s.finish_reason != "cancelled"
+        )
+        counted = {key: n for key, n in stats.finished.items() if key[1] != "cancelled"}
+        assert counted == by_themselves and count(stats.request_s) == by_themselves.total()
+        assert stats.unserved.get("queue_full", 0) == self.turned_away
+        assert stats.unserved.get("deadline", 0) == sum(s.expired for s in self.chunks)
+        every_end = sum(stats.finished.values()) + sum(stats.unserved.values())
+        assert every_end == len(self.chunks) + self.turned_away
+        assert count(stats.first_token_s) == len(written) <= count(stats.queue_s)
+        assert count(stats.inter_token_s) == sum(len(s.token_ids) - 1 for s in written)
+
+
+def count(histograms: Mapping[int, Histogram]) -> int:
+    return sum(histogram.count for histogram in histograms.values())
 
 
 TestVisitors = Visitors.TestCase

@@ -76,8 +76,10 @@ def step_gate(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Gate:
 def submit_gate(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Gate:
     gate, submit = Gate(), engine.submit
 
-    def submit_behind_gate(request: Request, on_chunk: Callable[[Chunk], None]) -> Sequence:
-        sequence = submit(request, on_chunk)
+    def submit_behind_gate(
+        request: Request, on_chunk: Callable[[Chunk], None], arrived_s: float
+    ) -> Sequence:
+        sequence = submit(request, on_chunk, arrived_s)
         gate.pass_through()
         return sequence
 
