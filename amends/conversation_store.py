@@ -130,6 +130,10 @@ class ConversationStore:
             if text is not None
         }
 
+    def count(self) -> int:
+        """How many conversations have a turn."""
+        return int(self._redis.zcard(_RECENT))
+
     def recent(self, limit: int, before: str | None = None) -> list[Conversation]:
         """At most `limit` conversations, the one that spoke last first.
 

@@ -7,12 +7,14 @@ nothing; the old version goes on answering, and the refusal is shown until the a
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 from typing import Final, Protocol
 
 from anyio import to_thread
 
 from amends.adapter_store import AdapterStore
+from amends.engine.histogram import Histogram
 from amends.errors import AdapterRefused, EngineBusy, ModelUnavailable, NotFound
 from amends.record import Record
 
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.02
 CHAMPION: Final = "champion"
+SWAP_S: Final = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0, 30.0)
 
 _Stamp = tuple[int, int, int]
 
@@ -54,6 +57,8 @@ class AdapterWatcher:
         self._alias_file = alias_file
         self._seen: _Stamp | None = None
         self.refusal: Refusal | None = None
+        self.refusals = 0
+        self.swap_s = Histogram(SWAP_S)  # from the alias' move to the end of the swap
 
     async def run(self) -> None:
         """Watches until it is cancelled. Raises ModelUnavailable when the engine has stopped."""
@@ -73,12 +78,15 @@ class AdapterWatcher:
             version = await to_thread.run_sync(self._adapters.alias, CHAMPION)
             if version != self._engine.active_version:
                 await self._swap(version)
+                if self._seen:  # else it moved while nobody watched
+                    self.swap_s.observe(max(0.0, time.time() - self._seen[1] / 1e9))
                 log.info("version %d answers from now on", version)
             self.refusal = None
         except EngineBusy as error:
             self._seen = None  # every slot is taken by running turns: try again
             self._note(version, f"waiting for a free slot: {error}")
         except (AdapterRefused, NotFound, OSError) as error:
+            self.refusals += self.refusal != Refusal(version=version, reason=str(error))
             self._note(version, str(error))
 
     async def _swap(self, version: int) -> None:

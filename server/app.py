@@ -37,10 +37,21 @@ from server.console.routes import console_app
 from server.edge import Edge
 from server.languages import Languages
 from server.limits import Limits
+from server.metrics import registry_of
 from server.model_names import ModelNames
 from server.raw_policy import RawPolicy
 from server.responder import Responder
-from server.routes import adapters, chat, conversations, feedback, health, openai, pages, runs
+from server.routes import (
+    adapters,
+    chat,
+    conversations,
+    feedback,
+    health,
+    metrics,
+    openai,
+    pages,
+    runs,
+)
 from server.settings import ServerSettings
 from server.state import LoadedModel, Policy, State
 
@@ -95,8 +106,9 @@ def create_app(
     app = FastAPI(title="Amends", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     console = console_app()
     app.state.amends = console.state.amends = state
+    app.state.metrics = registry_of(state)
     errors.install(app)
-    for module in (chat, conversations, feedback, runs, adapters, openai, health):
+    for module in (chat, conversations, feedback, runs, adapters, openai, health, metrics):
         app.include_router(module.router)
     app.mount("/console", console)
     pages.install(app)

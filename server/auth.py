@@ -46,10 +46,18 @@ class StaffLogin:
 class Auth:
     """Makes and checks tokens."""
 
-    def __init__(self, secret: str, staff_token: str, session_ttl_s: int, staff_ttl_s: int) -> None:
+    def __init__(
+        self,
+        secret: str,
+        staff_token: str,
+        session_ttl_s: int,
+        staff_ttl_s: int,
+        metrics_token: str | None = None,
+    ) -> None:
         self._secret = secret.encode()
         self._staff_token = staff_token.encode()
         self._staff_key = hmac.digest(self._secret, self._staff_token, hashlib.sha256)
+        self._metrics_token = None if metrics_token is None else metrics_token.encode()
         self._session_ttl_s = session_ttl_s
         self.staff_ttl_s = staff_ttl_s
 
@@ -58,7 +66,13 @@ class Auth:
         """With the secrets of this home, made on first use."""
         staff_token = settings.staff_token or secret_file(home / "staff.token")
         secret = secret_file(home / "server.secret")
-        return cls(secret, staff_token, settings.session_ttl_s, settings.staff_ttl_s)
+        return cls(
+            secret,
+            staff_token,
+            settings.session_ttl_s,
+            settings.staff_ttl_s,
+            settings.metrics_token,
+        )
 
     def open_session(self, visitor_id: str | None = None) -> VisitorSession:
         """A token for a new visitor, or a fresh one for a visitor already known."""
@@ -78,6 +92,13 @@ class Auth:
         """Raises Unauthorized unless it is the staff token."""
         if not self.is_staff(token):
             raise Unauthorized("expected the staff token as 'Authorization: Bearer …'")
+
+    def require_metrics(self, token: str) -> None:
+        """Raises Unauthorized unless it is the metrics token, or the staff token."""
+        wanted = self._metrics_token
+        if self.is_staff(token) or (wanted and hmac.compare_digest(token.encode(), wanted)):
+            return
+        raise Unauthorized("expected AMENDS_SERVER_METRICS_TOKEN, or the staff token, as Bearer")
 
     def log_in(self, token: str) -> str:
         """The cookie's value for whoever knows the staff token. Raises Unauthorized."""

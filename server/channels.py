@@ -182,6 +182,11 @@ class Channels:
         channel.idle_since = time.monotonic()  # whoever asked is about to join
         return channel
 
+    @property
+    def listening(self) -> int:
+        """How many listen; any thread may ask."""
+        return sum(len(channel.listeners) for channel in list(self._channels.values()))
+
     async def close(self, grace_s: float) -> None:
         """Lets running replies finish for a while, then ends them; each stores its turn."""
         replies = [channel.reply for channel in self._channels.values() if channel.reply]

@@ -22,6 +22,11 @@ class ServerSettings(BaseSettings):
         alias="AMENDS_STAFF_TOKEN",  # the command line reads it too
         description="opens the console and the staff routes; unset: made once, in home/staff.token",
     )
+    metrics_token: str | None = Field(
+        None,
+        min_length=16,
+        description="reads /metrics and nothing else; the staff token does too",
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="sites that embed the widget, e.g. https://shop.example,https://www.shop.example",
@@ -48,7 +53,7 @@ class ServerSettings(BaseSettings):
     )
     shutdown_s: int = Field(5, ge=0, description="time that running responses get at the end")
 
-    @field_validator("staff_token", mode="before")
+    @field_validator("staff_token", "metrics_token", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return value or None

@@ -5,13 +5,14 @@ and never None again.
 """
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from amends.activity import Activity
 from amends.adapter_store import AdapterStore
 from amends.conversation_store import ConversationStore
 from amends.engine.sequence import Chunk, Request
+from amends.engine.stats import EngineStats
 from amends.errors import ModelUnavailable
 from amends.events import RunEvents
 from amends.feedback_store import FeedbackStore
@@ -28,6 +29,7 @@ from server.model_names import ModelNames
 from server.raw_policy import RawPolicy
 from server.responder import Responder
 from server.settings import ServerSettings
+from server.tally import Tally
 
 
 class Engine(Swappable, Protocol):
@@ -36,6 +38,9 @@ class Engine(Swappable, Protocol):
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
 
     def queue_depth(self) -> int: ...
+
+    @property
+    def stats(self) -> EngineStats | None: ...  # None: an engine that counts elsewhere
 
     def close(self) -> None: ...
 
@@ -77,6 +82,7 @@ class State:
     jobs: JobQueue
     activity: Activity
     channels: Channels
+    thumbs: Tally[tuple[int, int]] = field(default_factory=Tally)  # by version and value
     policy: Policy | None = None
     failure: str | None = None
 

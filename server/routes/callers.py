@@ -1,7 +1,7 @@
 """Who calls a route, as FastAPI dependencies.
 
-Knows requests and server.auth. Invariant: a route that names Visitor or Staff is never reached by
-anybody else.
+Knows requests and server.auth. Invariant: a route that names Visitor, Staff or MetricsReader is
+never reached by anybody else.
 """
 
 from typing import Annotated
@@ -43,8 +43,15 @@ def _staff(
     return STAFF_NAME
 
 
+def _metrics_reader(
+    request: Request, state: StateOf, _: Annotated[object, Depends(_documented)] = None
+) -> None:
+    state.auth.require_metrics(bearer(request.headers.get("authorization")))
+
+
 Visitor = Annotated[str, Depends(_visitor)]
 Staff = Annotated[str, Depends(_staff)]
+MetricsReader = Annotated[None, Depends(_metrics_reader)]
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 from amends.errors import AmendsError
 from amends.record import new_id
 from server.channels import Channel, Listener, Resumed
+from server.limits import Limited
 from server.protocol import (
     BadFrame,
     Cancel,
@@ -188,7 +189,7 @@ class Connection:
         run = partial(reply_to, message, responder, channel)
         channel.start(message.message_id, new_id(), run)
 
-    async def _limit(self, what: str) -> None:
+    async def _limit(self, what: Limited) -> None:
         """Counts one of them. Raises TooManyRequests."""
         settings = self._state.settings
         check = partial(

@@ -71,7 +71,11 @@ def put_thumb(
         reasons=tuple(dict.fromkeys(body.reasons)),
         comment=body.comment,
     )
-    return _record(state, thumb, idempotency_key)
+    recorded = _record(state, thumb, idempotency_key)
+    # A rule's answer says nothing about the version that was active.
+    if recorded.status != "unchanged" and turn.origin == "policy":
+        state.thumbs.add((turn.policy_version, body.value))
+    return recorded
 
 
 @router.put("/v1/conversations/{conversation_id}/rating")

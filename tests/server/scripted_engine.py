@@ -36,6 +36,11 @@ class ScriptedEngine:
     def versions(self) -> tuple[int, ...]:
         return tuple({0, self._active})
 
+    @property
+    def stats(self) -> None:
+        """It counts nothing, as an engine elsewhere."""
+        return None
+
     def queue_depth(self) -> int:
         return 0
 
