@@ -10,7 +10,7 @@ NPM = command -v npm >/dev/null || { echo "npm is missing: install Node.js >= 20
 # The marker expression loses its browser tests, and says which, where Chromium can be neither found nor installed.
 BROWSER = if command -v chromium >/dev/null; then echo; else echo " and not browser"; fi
 
-.PHONY: up demo test test-all browser lint widget bench clean
+.PHONY: up demo test test-all browser lint widget bench bench-serving clean
 
 up: .venv/ready
 	$(BIN)/amends up
@@ -35,6 +35,12 @@ widget:
 
 bench: .venv/ready
 	@for file in $(wildcard benchmarks/[a-z]*.py); do printf '%-40s %s\n' "$$file" "$$(sed -n '1s/^"""//p' "$$file")"; done
+
+# Peers' environments; what cannot be installed is skipped and named. ARGS=--again measures everything afresh.
+bench-serving: .venv/tools
+	-$(MAKE) .venv-llama/ready
+	-$(MAKE) .venv-vllm/ready
+	$(BIN)/python benchmarks/serving.py $(ARGS)
 
 clean:
 	rm -rf .venv widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

