@@ -171,12 +171,7 @@ class Backbone:
         Attention is causal, so padding on the right is never seen by real tokens: no mask is
         needed, and positions are simply 0..T-1.
         """
-        return self.read(token_ids, self.linears(lora), keep)
-
-    def read(
-        self, token_ids: Tensor, linear: Linear, keep: tuple[int, ...] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
-        """hidden() through these linear layers."""
+        linear = self.linears(lora)
         rows, length = token_ids.shape
         cos, sin = self.cos[:length, None], self.sin[:length, None]
         x = F.embedding(token_ids, self.embedding)

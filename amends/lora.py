@@ -29,6 +29,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
     "down": ("mlp.down_proj",),
 }
+# Far beyond what training reaches, far below what could overflow. In a batch that several adapters
+# share, the product with another row's adapter is multiplied by 0, and 0 times infinity is NaN.
+MAX_WEIGHT = 1e4
 MODULES = tuple(module for group in GROUPS.values() for module in group)
 
 
@@ -152,8 +155,11 @@ def load_lora(folder: Path, expected: LoraShape) -> Lora:
         tensor = stored[names[name]]
         if tuple(tensor.shape) != shape:
             raise AdapterRefused(f"{name}: expected shape {shape}, got {tuple(tensor.shape)}")
-        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
-            raise AdapterRefused(f"{name}: expected finite numbers, got {tensor.dtype} with others")
+        if not tensor.is_floating_point() or not bool((tensor.abs() <= MAX_WEIGHT).all()):
+            raise AdapterRefused(
+                f"{name}: expected finite numbers of at most {MAX_WEIGHT:g}, got {tensor.dtype} "
+                "with others"
+            )
         tensors[name] = tensor.float()
     return Lora(expected, tensors)
 

@@ -2,26 +2,26 @@
 the prompts, then for the rows that write.
 
 Knows no threads, no asyncio, no stores: whoever owns it calls it from one thread (service.py does
-for the server, the trainer directly). Invariant: every submitted sequence gets exactly one last
-chunk, with a finish reason.
+for the server, the trainer directly). Invariants: every submitted sequence gets exactly one last
+chunk, with a finish reason; a version that was loaded answers nobody before its check is passed.
 """
 
-import math
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Sequence as Sequences
 
 from amends.backbone import Backbone
 from amends.conversation import FinishReason
+from amends.engine.loading import Load, OnChecked
 from amends.engine.model_runner import ModelRunner
 from amends.engine.prefix_cache import PrefixCache
 from amends.engine.scheduler import Limits, Scheduler
 from amends.engine.sequence import Chunk, Piece, Request, Sequence, State
 from amends.engine.slots import Slots
 from amends.engine.stats import EngineStats, copies
-from amends.errors import AdapterRefused, InvalidInput
-from amends.lora import Lora, LoraShape
+from amends.errors import AdapterRefused, EngineBusy, InvalidInput
+from amends.lora import Lora, LoraShape, PackedLora
 
 SLOTS = 5  # base, champion, previous, candidate, incoming
 
@@ -45,6 +45,7 @@ class Engine:
             backbone, lora_shape, limits.max_running, SLOTS, limits.prefix_cache_bytes
         )
         self._scheduler = Scheduler(limits, self.slots, PrefixCache(self._runner.blocks))
+        self._loads: deque[Load] = deque()
         self._next_id = 0
 
     def submit(
@@ -61,29 +62,42 @@ class Engine:
         self._scheduler.add(sequence)
         return sequence
 
-    def load(self, version: int, lora: Lora, probe: tuple[int, ...]) -> None:
-        """Write an adapter into a free slot and check on `probe` tokens that it acts.
+    def load(
+        self,
+        version: int,
+        adapter: PackedLora,
+        golden_prompt: tuple[int, ...],
+        on_checked: OnChecked,
+    ) -> None:
+        """Write an adapter into a free slot; a later step reads the golden prompt with it, beside
+        what runs, and tells `on_checked` whether the version can answer now.
 
-        Raises AdapterRefused (it changes nothing, or makes NaN), EngineBusy (no free slot). What
-        runs and what is active stays untouched.
+        Raises EngineBusy: no free slot, or it is being loaded. What runs and what is active stays
+        untouched.
         """
-        slot = self.write(version, lora)
-        effect = self._runner.effect(slot, probe)
-        if effect == 0.0 or not math.isfinite(effect):
-            self.slots.drop(version)
-            raise AdapterRefused(
-                f"version {version}: expected it to change the golden prompt's log-probabilities "
-                f"by a finite amount, got {effect} nats"
-            )
+        if self.slots.revive(version):
+            on_checked(None)
+            return
+        slot = self._place(version, adapter)
+        self._loads.append(Load(version, slot, golden_prompt, on_checked))
 
-    def write(self, version: int, lora: Lora) -> int:
-        """Write an adapter into a free slot unchecked: the trainer's own, which may be new. The
-        slot."""
-        slot = self.slots.place(version)
-        # Neither what the slot held nor an earlier `version` may be found in the prefix cache.
-        self._scheduler.prefixes.keep_only(set(self.slots.versions()) - {version})
-        self._runner.write_slot(slot, lora)
-        return slot
+    def pack(self, lora: Lora) -> PackedLora:
+        """As load() takes it. Any thread may: it touches nothing of the engine's."""
+        return self._runner.pack(lora)
+
+    def write(self, version: int, lora: Lora) -> None:
+        """Write an adapter into a free slot unchecked: the trainer's own, which may be new."""
+        self._place(version, self.pack(lora))
+        self.slots.admit(version)
+
+    def unload(self, version: int) -> None:
+        """The version answers no new request; what it writes is finished, then its slot is free.
+        NotFound for the active version and the base model."""
+        self.slots.drop(version)
+        for load in [load for load in self._loads if load.version == version]:
+            self._loads.remove(load)
+            load.on_checked(AdapterRefused(f"version {version} was unloaded before its check"))
+        self._scheduler.prefixes.keep_only(self.slots.versions())
 
     def activate(self, version: int) -> None:
         """New requests use this version from the next admission on."""
@@ -101,9 +115,14 @@ class Engine:
         if plan.pieces:
             self._postprocess(plan.pieces, *self._runner.prefill(plan.pieces))
         decoding = self._scheduler.decode()
-        if decoding:
-            self._postprocess(decoding, *self._runner.decode(decoding))
-        return bool(plan.pieces or decoding)
+        load = self._loads[0] if self._loads else None
+        if decoding or load is not None:
+            probe = load.pieces if load is not None else []
+            tokens, logprobs, effect = self._runner.decode(decoding, probe)
+            self._postprocess(decoding, tokens, logprobs)
+            if load is not None:
+                self._judge(load, effect)
+        return bool(plan.pieces or decoding or load is not None)
 
     def generate(
         self, requests: Sequences[Request], between_steps: Callable[[], None] | None = None
@@ -122,6 +141,8 @@ class Engine:
 
     def abandon(self) -> None:
         """End everything that waits or runs, as cancelled: there will be no further step."""
+        while self._loads:
+            self._loads.popleft().on_checked(EngineBusy("the engine has stopped", 30.0))
         for sequence in (*self._scheduler.waiting, *self._scheduler.rows.running):
             if sequence.state is not State.FINISHED:
                 self._tell_end(sequence, (), (), "cancelled")
@@ -159,6 +180,22 @@ class Engine:
             request_s=copies(counters.request_s),
             swaps=counters.swaps,
         )
+
+    def _place(self, version: int, adapter: PackedLora) -> int:
+        slot = self.slots.place(version)
+        # Neither what the slot held nor an earlier `version` may be found in the prefix cache.
+        self._scheduler.prefixes.keep_only(self.slots.versions())
+        self._runner.write_slot(slot, adapter)
+        return slot
+
+    def _judge(self, load: Load, effect: float) -> None:
+        self._loads.remove(load)
+        refusal = load.refusal(effect)
+        if refusal is None:
+            self.slots.admit(load.version)
+        else:
+            self.slots.drop(load.version)
+        load.on_checked(refusal)
 
     def _sequence(
         self,

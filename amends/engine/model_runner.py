@@ -18,9 +18,9 @@ from amends.backbone import Backbone
 from amends.engine.kv_cache import Move
 from amends.engine.prefix_cache import BLOCK_TOKENS, BlockCopy
 from amends.engine.sampling import sample
-from amends.engine.sequence import Piece, Sequence
+from amends.engine.sequence import Piece
 from amends.engine.slot_linears import SlotLinears
-from amends.lora import Lora, LoraShape
+from amends.lora import Lora, LoraShape, PackedLora
 
 # layer, q (N, heads, D), k and v (N, kv_heads, D) of the new tokens -> what they attend to
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -49,24 +49,15 @@ class ModelRunner:
         self._blocks = _zeros((self.blocks, *block), backbone)
         self._linears = SlotLinears(backbone, lora_shape, slots)
 
-    @torch.inference_mode()
-    def write_slot(self, slot: int, lora: Lora) -> None:
-        """Put an adapter's weights into a slot that no running sequence uses."""
-        self._linears.write(slot, lora)
+    @torch.no_grad()
+    def pack(self, lora: Lora) -> PackedLora:
+        """As write_slot takes it; touches nothing that a step reads."""
+        return self._linears.pack(lora)
 
     @torch.inference_mode()
-    def effect(self, slot: int, token_ids: tuple[int, ...]) -> float:
-        """Largest change that the slot makes to the log-probabilities of a prompt's tokens, in
-        nats.
-
-        NaN when the adapter makes the model's output not a number.
-        """
-        ids = torch.tensor([token_ids], device=self._backbone.device)
-        found = []
-        for used in (0, slot):
-            hidden, _ = self._backbone.read(ids, self._linears.of([used]))
-            found.append(self._backbone.token_logprobs(hidden[0, :-1], ids[0, 1:]))
-        return float((found[0] - found[1]).abs().max())
+    def write_slot(self, slot: int, adapter: PackedLora) -> None:
+        """Put an adapter's weights into a slot that no running sequence uses; only copies."""
+        self._linears.write(slot, adapter)
 
     @torch.inference_mode()
     def prefill(self, pieces: Sequences[Piece]) -> tuple[list[int], list[float]]:
@@ -85,21 +76,28 @@ class ModelRunner:
                 attended.append(_attend_row(q[new], *seen, mask))
             return torch.cat(attended)
 
-        return self._forward(pieces, attend)
+        return self._draw(self._forward(pieces, attend), pieces)
 
     @torch.inference_mode()
-    def decode(self, pieces: Sequences[Piece]) -> tuple[list[int], list[float]]:
-        """Read one token of each of rows 0..n-1, in this order; as prefill() does."""
+    def decode(
+        self, pieces: Sequences[Piece], probe: Sequences[Piece] = ()
+    ) -> tuple[list[int], list[float], float]:
+        """Read one token of each of rows 0..n-1, in this order; as prefill() does.
+
+        `probe`: a prompt twice, whole, under two slots, without rows. It is read along, and the
+        number returned is the largest difference that the slots make to the log-probability of one
+        of its tokens, in nats; NaN where one is not a number.
+        """
         count, device = len(pieces), self._backbone.device
         rows = torch.arange(count, device=device)
         positions = torch.tensor([piece.start for piece in pieces], device=device)
-        seen = max(piece.end for piece in pieces)
+        seen = max((piece.end for piece in pieces), default=0)
         unseen = torch.arange(seen, device=device) > positions[:, None]
         mask = torch.zeros(unseen.shape, dtype=self._backbone.dtype, device=device)
         mask = mask.masked_fill_(unseen, float("-inf"))[:, None, None]
         grouped = (count, self._backbone.kv_heads, -1, self._backbone.head_dim)
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        def attend_rows(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = self._cache[layer]
             keys[rows, :, positions], values[rows, :, positions] = k, v
             # The heads that share a KV head stand as query positions: nothing is repeated.
@@ -107,7 +105,23 @@ class ModelRunner:
                 q.reshape(grouped), keys[:count, :, :seen], values[:count, :, :seen], mask
             )
 
-        return self._forward(pieces, attend)
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            attended = []
+            if count:
+                mixed = attend_rows(layer, q[:count], k[:count], v[:count])
+                attended.append(mixed.reshape(count, -1))
+            for own in slices:
+                seen = k[own].transpose(0, 1), v[own].transpose(0, 1)
+                attended.append(_attend_row(q[own], *seen, None))
+            return torch.cat(attended)
+
+        if not probe:
+            return *self._draw(self._forward(pieces, attend_rows), pieces), 0.0
+        length = probe[0].end
+        slices = [slice(count + i * length, count + (i + 1) * length) for i in range(len(probe))]
+        x = self._forward([*pieces, *probe], attend)
+        difference = self._difference([x[own] for own in slices], probe[0].token_ids)
+        return *self._draw(x[:count], pieces), difference
 
     @torch.inference_mode()
     def move(self, move: Move) -> None:
@@ -141,8 +155,9 @@ class ModelRunner:
         )
         return mask.triu_(piece.start + 1)
 
-    def _forward(self, pieces: Sequences[Piece], attend: Attend) -> tuple[list[int], list[float]]:
-        """All pieces' tokens as N rows of one token: no padding, whatever their lengths."""
+    def _forward(self, pieces: Sequences[Piece], attend: Attend) -> Tensor:
+        """All pieces' tokens as N rows of one token: no padding, whatever their lengths. The last
+        hidden states (N, H)."""
         backbone = self._backbone
         counts = [piece.end - piece.start for piece in pieces]
         ids = [token for piece in pieces for token in piece.token_ids]
@@ -157,14 +172,27 @@ class ModelRunner:
             q, k, v = backbone.qkv(index, x, linear, cos, sin)
             attended = attend(index, q[:, 0], k[:, 0], v[:, 0]).reshape(len(ids), 1, -1)
             x = backbone.finish_layer(index, x, attended, linear)
-        last = np.cumsum(counts) - 1
+        return x[:, 0]
+
+    def _difference(self, readings: list[Tensor], token_ids: tuple[int, ...]) -> float:
+        """Largest difference of two readings (tokens, H) of a prompt, per token, in nats."""
+        backbone = self._backbone
+        tokens = torch.tensor(token_ids[1:], device=backbone.device)
+        one, two = (
+            backbone.token_logprobs(backbone.norm(states[:-1], backbone.final_norm), tokens)
+            for states in readings
+        )
+        return float((one - two).abs().max())
+
+    def _draw(self, x: Tensor, pieces: Sequences[Piece]) -> tuple[list[int], list[float]]:
+        """x (N, H) of the pieces' tokens -> tokens and raw logprobs of the pieces that draw."""
+        backbone = self._backbone
+        last = np.cumsum([piece.end - piece.start for piece in pieces]) - 1
         drawing = [i for i, piece in enumerate(pieces) if piece.draws]
         if not drawing:
             return [], []
-        return self._draw(x[last[drawing], 0], [pieces[i].sequence for i in drawing])
-
-    def _draw(self, x: Tensor, sequences: list[Sequence]) -> tuple[list[int], list[float]]:
-        backbone = self._backbone
+        sequences = [pieces[i].sequence for i in drawing]
+        x = x[last[drawing]]
         logits = self._linears.head(backbone.norm(x, backbone.final_norm)).float()
         options = [s.request.sampling for s in sequences]
         numbers = torch.tensor(

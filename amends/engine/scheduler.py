@@ -106,8 +106,9 @@ class Scheduler:
 
     def keep(self, sequence: Sequence) -> list[BlockCopy]:
         """What to copy from the row of a sequence that is about to finish into the prefix cache."""
-        if sequence.row is None or sequence.version is None:
+        if sequence.row is None or sequence.version not in self.slots.versions():
             return []
+        assert sequence.version is not None
         tokens = (*sequence.request.prompt_ids, *sequence.token_ids)[: sequence.computed]
         added = self.prefixes.add(sequence.version, tokens)
         return [BlockCopy(block, sequence.row, start) for block, start in added]

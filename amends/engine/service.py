@@ -24,24 +24,27 @@ from amends.engine.scheduler import QUEUE_RETRY_S, Limits
 from amends.engine.sequence import Chunk, Request, Sequence
 from amends.engine.stats import EngineStats
 from amends.errors import AmendsError, EngineBusy
-from amends.lora import LoraShape, load_lora
+from amends.lora import LoraShape, PackedLora, load_lora
 from amends.prompt import PromptRenderer
 from amends.settings import Settings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-GOLDEN_PROMPT = "How long do I have to send something back, and who pays for it?"
-SWAP_WAIT_S = 30.0  # how long a publish waits for a slot that running turns still use
+# Short, because it is read beside the rows that write; a question, because that is what comes.
+GOLDEN_PROMPT = "How long do I have to send it back?"
+SLOT_RETRY_S = 0.2
 
 
 class EngineService:
-    """submit / stream / cancel / swap from an event loop."""
+    """stream / cancel / load / unload / swap from an event loop."""
 
-    def __init__(self, engine: Engine, lora_shape: LoraShape, probe: tuple[int, ...]) -> None:
+    def __init__(
+        self, engine: Engine, lora_shape: LoraShape, golden_prompt: tuple[int, ...]
+    ) -> None:
         self._engine = engine
         self._shape = lora_shape
-        self._probe = probe
+        self._golden_prompt = golden_prompt
         self._commands: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._lock = threading.Lock()
         self._ended = False
@@ -111,17 +114,46 @@ class EngineService:
         sequence.cancelled = True
         self._wake.set()
 
-    async def swap(self, version: int, folder: Path | None) -> None:
-        """Make `version` (0: the base model, no folder) answer from the next turn on.
+    async def load(self, version: int, folder: Path) -> None:
+        """Make `version` able to answer whoever names it; what is active stays.
 
-        Files are read and checked off the engine's thread. Raises AdapterRefused, EngineBusy; then
-        nothing has changed.
+        Files are read, checked and packed off the engine's thread, which only copies, and reads
+        the golden prompt beside what runs. Raises AdapterRefused, EngineBusy (every slot is still
+        in use: come back); then nothing has changed.
         """
-        if version not in self.versions():
-            if folder is None:
-                raise EngineBusy(f"version {version} has no folder", retry_after_s=1.0)
-            lora = await asyncio.to_thread(load_lora, folder, self._shape)
-            await self._retry(lambda: self._engine.load(version, lora, self._probe))
+        if version in self.versions():
+            return
+        if not self._engine.slots.room_for(version):
+            raise EngineBusy(f"no free slot for version {version}", SLOT_RETRY_S)
+        adapter = await asyncio.to_thread(self._read, folder)
+        checked: Future[None] = Future()
+
+        def on_checked(refusal: AmendsError | None) -> None:
+            if not checked.set_running_or_notify_cancel():
+                return
+            if refusal is None:
+                checked.set_result(None)
+            else:
+                checked.set_exception(refusal)
+
+        golden_prompt = self._golden_prompt
+        await self._call(lambda: self._engine.load(version, adapter, golden_prompt, on_checked))
+        await asyncio.wrap_future(checked)
+
+    async def unload(self, version: int) -> None:
+        """No new request gets `version`; its slot is free when the last running one is finished.
+
+        Raises NotFound for the active version and the base model.
+        """
+        await self._call(lambda: self._engine.unload(version))
+
+    async def swap(self, version: int, folder: Path | None) -> None:
+        """Make `version` answer from the next turn on; without `folder` it must be loaded.
+
+        Raises AdapterRefused, EngineBusy, NotFound; then nothing has changed.
+        """
+        if folder is not None:
+            await self.load(version, folder)
         await self._call(lambda: self._engine.activate(version))
 
     def close(self) -> None:
@@ -130,15 +162,8 @@ class EngineService:
         self._wake.set()
         self._thread.join()
 
-    async def _retry(self, command: Callable[[], None]) -> None:
-        deadline = asyncio.get_running_loop().time() + SWAP_WAIT_S
-        while True:
-            try:
-                return await self._call(command)
-            except EngineBusy as busy:
-                if self._ended or asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(busy.retry_after_s)
+    def _read(self, folder: Path) -> PackedLora:
+        return self._engine.pack(load_lora(folder, self._shape))
 
     async def _call(self, command: Callable[[], T]) -> T:
         """Run a command on the engine's thread, between two steps."""
@@ -199,13 +224,12 @@ def start(settings: Settings) -> EngineService:
     folder = ensure_base_model(settings)
     backbone = Backbone(load_causal_lm(folder, serving_dtype(settings)), settings.context_tokens)
     shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
-    renderer = PromptRenderer(
-        load_tokenizer(folder), settings.context_tokens, settings.max_response_tokens
-    )
+    tokenizer = load_tokenizer(folder)
+    renderer = PromptRenderer(tokenizer, settings.context_tokens, settings.max_response_tokens)
     limits = Limits(
         max_positions=settings.context_tokens,
         prefix_cache_bytes=settings.prefix_cache_mb * 2**20,
     )
     engine = Engine(backbone, shape, renderer.eos_token_ids, limits)
-    probe = renderer.render("a shop", (), (), GOLDEN_PROMPT).token_ids
-    return EngineService(engine, shape, probe)
+    golden_prompt = tokenizer(GOLDEN_PROMPT, add_special_tokens=False)["input_ids"]
+    return EngineService(engine, shape, tuple(golden_prompt))

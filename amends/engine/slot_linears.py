@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amends.backbone import Backbone, Linear
-from amends.lora import Lora, LoraShape
+from amends.lora import Lora, LoraShape, PackedLora
 
 FEW_ROWS = 32  # up to here LoRA is multiplied in float32
 Group = tuple[int, str]  # layer, name of the fused linear
@@ -38,10 +38,13 @@ class SlotLinears:
         self._a = {k: _room(empty.a[k[0]][k[1]], slots) for k in frozen}
         self._b = {k: _room(empty.b[k[0]][k[1]], slots) for k in frozen}
 
-    def write(self, slot: int, lora: Lora) -> None:
-        """Put an adapter's weights into a slot that nothing uses."""
-        packed = lora.pack(torch.float32, self._device)
-        for stacked, layers in ((self._a, packed.a), (self._b, packed.b)):
+    def pack(self, lora: Lora) -> PackedLora:
+        """As write() takes it; touches nothing that a batch reads."""
+        return lora.pack(torch.float32, self._device)
+
+    def write(self, slot: int, adapter: PackedLora) -> None:
+        """Copy an adapter's weights into a slot that nothing uses."""
+        for stacked, layers in ((self._a, adapter.a), (self._b, adapter.b)):
             for (index, group), target in stacked.items():
                 target[slot].copy_(layers[index][group])
 

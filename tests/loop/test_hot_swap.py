@@ -12,7 +12,7 @@ from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Chunk, Request, Sampling
 from amends.engine.service import EngineService
-from amends.errors import AdapterRefused
+from amends.errors import AdapterRefused, EngineBusy
 from amends.lora import Lora, save_lora
 from tests.tiny_model import make_tiny_model
 
@@ -36,6 +36,19 @@ async def stream(service: EngineService, seed: int) -> tuple[Request, list[Chunk
     return request, [chunk async for chunk in service.stream(request)]
 
 
+async def swap(service: EngineService, version: int, folder: Path) -> None:
+    """Keeps two versions and waits for a slot as long as running turns need them all."""
+    for old in service.versions():
+        if old not in (0, service.active_version):
+            await service.unload(old)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await service.swap(version, folder)
+            except EngineBusy as busy:
+                await asyncio.sleep(busy.retry_after_s)
+
+
 async def swap_under_load(
     service: EngineService, backbone: Backbone, folder: Path
 ) -> tuple[dict[int, Lora | None], list[tuple[Request, list[Chunk]]]]:
@@ -46,7 +59,7 @@ async def swap_under_load(
         while sum(not task.done() for task in streams) < STREAMS:
             streams.append(asyncio.create_task(stream(service, len(streams))))
         await asyncio.sleep(0.01)
-        await service.swap(version, folder / str(version))
+        await swap(service, version, folder / str(version))
         assert service.active_version == version
     return loras, await asyncio.gather(*streams)
 

@@ -140,9 +140,11 @@ def roll_out(parts: PpoParts, state: PpoState, engine: Engine, number: int) -> E
     engine.write(number, state.policy.lora)
     sampling = Sampling(settings.rollout_tokens, settings.temperature)
     seed = (settings.seed * 10_000 + number) * 1000
-    return sample_episodes(
+    episodes = sample_episodes(
         engine, number, prompts, parts.tokens.renderer, sampling, seed, parts.report.beat
     )
+    engine.unload(number)  # the next update's policy takes its slot
+    return episodes
 
 
 def _turn(parts: PpoParts, number: int) -> list[PromptExample]:

@@ -1,6 +1,7 @@
 """The engine on a tiny model: several versions in one batch, recorded logprobs, cancellation."""
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from amends.base_model import load_causal_lm, load_tokenizer
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Chunk, Request, Sampling, State
-from amends.errors import AdapterRefused, EngineBusy, InvalidInput, NotFound
+from amends.errors import AdapterRefused, AmendsError, EngineBusy, InvalidInput, NotFound
 from amends.lora import Lora
 from amends.prompt import PromptRenderer
 from tests.tiny_model import make_tiny_model
@@ -39,6 +40,16 @@ def make_engine(backbone: Backbone, **limits: int) -> Engine:
     return Engine(backbone, backbone.lora_shape(4, 8.0), frozenset({2}), wanted)
 
 
+def load(engine: Engine, version: int, lora: Lora) -> None:
+    """Loads it within one step; raises what refuses it."""
+    told: list[AmendsError | None] = []
+    engine.load(version, engine.pack(lora), PROBE, told.append)
+    engine.step()
+    (refusal,) = told
+    if refusal is not None:
+        raise refusal
+
+
 def prompts(count: int) -> list[tuple[int, ...]]:
     generator = torch.Generator().manual_seed(count)
     lengths = torch.randint(3, 60, (count,), generator=generator).tolist()
@@ -59,7 +70,7 @@ def test_three_versions_in_one_batch_each_write_what_they_would_alone(backbone: 
     engine = make_engine(backbone, max_running=5, prefill_tokens=70)
     for version, lora in loras.items():
         if lora is not None:
-            engine.load(version, lora, PROBE)
+            load(engine, version, lora)
     requests = [
         Request(prompt, Sampling(12, temperature=0.9, seed=i), (0, 7, 9)[i % 3])
         for i, prompt in enumerate(prompts(17))
@@ -95,8 +106,8 @@ def test_greedy_equals_transformers_generate(tmp_path: Path) -> None:
 def test_a_turn_keeps_its_version_while_the_active_one_changes(backbone: Backbone) -> None:
     engine = make_engine(backbone)
     first, second = acting(backbone, 1), acting(backbone, 2)
-    engine.load(1, first, PROBE)
-    engine.load(2, second, PROBE)
+    load(engine, 1, first)
+    load(engine, 2, second)
     engine.activate(1)
     chunks: list[Chunk] = []
     prompt = prompts(1)[0]
@@ -137,29 +148,107 @@ def test_a_cancelled_sequence_frees_its_row_and_ends_with_one_last_chunk(
 def test_an_adapter_that_does_nothing_or_makes_nan_is_refused(backbone: Backbone) -> None:
     engine = make_engine(backbone)
     with pytest.raises(AdapterRefused, match="golden"):
-        engine.load(1, Lora.fresh(backbone.lora_shape(4, 8.0), 0), PROBE)
+        load(engine, 1, Lora.fresh(backbone.lora_shape(4, 8.0), 0))
     broken = acting(backbone, 1)
     broken.tensors["model.layers.0.self_attn.q_proj.lora_B"].fill_(1e38)
     with pytest.raises(AdapterRefused, match="finite"):
-        engine.load(1, broken, PROBE)
+        load(engine, 1, broken)
     assert engine.slots.versions() == (0,)
 
 
-def test_a_slot_in_use_is_not_given_away(backbone: Backbone) -> None:
+def test_a_slot_is_free_when_its_version_is_unloaded_and_the_last_turn_is_over(
+    backbone: Backbone,
+) -> None:
     engine = make_engine(backbone)
     for version in (1, 2, 3, 4):
-        engine.load(version, acting(backbone, version), PROBE)
-    running = [
-        engine.submit(Request(prompts(1)[0], Sampling(30, 1.0), version), lambda c: None)
-        for version in (1, 2, 3, 4)
-    ]
+        load(engine, version, acting(backbone, version))
+    running = engine.submit(Request(prompts(1)[0], Sampling(30, 1.0), 2), lambda c: None)
     engine.step()
     with pytest.raises(EngineBusy):
-        engine.load(5, acting(backbone, 5), PROBE)
-    running[1].cancelled = True
+        load(engine, 5, acting(backbone, 5))
+    engine.unload(2)
+    with pytest.raises(EngineBusy):
+        load(engine, 5, acting(backbone, 5))
+    with pytest.raises(NotFound):
+        engine.submit(Request((5, 6), Sampling(4), version=2), lambda c: None)
+    while engine.step():
+        pass
+    want = expected_logprobs(backbone, acting(backbone, 2), prompts(1)[0], running.token_ids)
+    torch.testing.assert_close(torch.tensor(running.logprobs), want, rtol=1e-3, atol=1e-3)
+    load(engine, 5, acting(backbone, 5))
+    assert engine.slots.versions() == (0, 1, 3, 4, 5)
+
+
+def test_a_version_that_is_wanted_again_before_its_last_turn_is_over_keeps_its_slot(
+    backbone: Backbone,
+) -> None:
+    engine = make_engine(backbone)
+    load(engine, 1, acting(backbone, 1))
+    running = engine.submit(Request(prompts(1)[0], Sampling(30, 1.0), 1), lambda c: None)
     engine.step()
-    engine.load(5, acting(backbone, 5), PROBE)
-    assert 2 not in engine.slots.versions()
+    engine.unload(1)
+    told: list[AmendsError | None] = []
+    engine.load(1, engine.pack(acting(backbone, 1)), PROBE, told.append)
+    assert told == [None] and running.slot == engine.slots.acquire(1)[1]
+
+
+def test_the_active_version_and_the_base_model_are_never_unloaded(backbone: Backbone) -> None:
+    engine = make_engine(backbone)
+    load(engine, 1, acting(backbone, 1))
+    engine.activate(1)
+    for version in (0, 1):
+        with pytest.raises(NotFound, match="always stay"):
+            engine.unload(version)
+    assert engine.slots.versions() == (0, 1)
+
+
+def test_a_version_answers_nobody_before_its_check(backbone: Backbone) -> None:
+    engine = make_engine(backbone)
+    told: list[AmendsError | None] = []
+    engine.load(1, engine.pack(acting(backbone, 1)), PROBE, told.append)
+    with pytest.raises(NotFound, match="not loaded"):
+        engine.submit(Request((5, 6), Sampling(4), version=1), lambda c: None)
+    with pytest.raises(NotFound):
+        engine.activate(1)
+    with pytest.raises(EngineBusy, match="being loaded"):
+        engine.load(1, engine.pack(acting(backbone, 1)), PROBE, told.append)
+    assert told == []
+    engine.step()
+    assert told == [None] and engine.slots.versions() == (0, 1)
+
+
+def test_a_load_that_is_given_up_is_told_so(backbone: Backbone) -> None:
+    engine = make_engine(backbone)
+    told: list[AmendsError | None] = []
+    for version in (1, 2):
+        engine.load(version, engine.pack(acting(backbone, version)), PROBE, told.append)
+    engine.unload(1)
+    engine.abandon()
+    assert [type(error) for error in told] == [AdapterRefused, EngineBusy]
+
+
+def test_the_check_disturbs_no_stream_beside_it(backbone: Backbone) -> None:
+    """Not even a version whose own output is not a number."""
+    requests = [Request(p, Sampling(20, 1.0, seed=i), i % 2) for i, p in enumerate(prompts(6))]
+    written = []
+    for disturbed in (False, True):
+        engine = make_engine(backbone)
+        load(engine, 1, acting(backbone, 1))
+        sequences = [engine.submit(request, lambda c: None) for request in requests]
+        for version in range(10, 20):
+            if disturbed:
+                bad = acting(backbone, version)
+                if version % 2:
+                    bad.tensors["model.layers.0.mlp.down_proj.lora_B"].fill_(1e38)
+                with suppress(AdapterRefused):
+                    load(engine, version, bad)
+                    engine.unload(version)
+            else:
+                engine.step()
+        while engine.step():
+            pass
+        written.append([sequence.token_ids for sequence in sequences])
+    assert written[0] == written[1]
 
 
 def test_a_deadline_turns_away_who_waits_and_ends_who_writes(backbone: Backbone) -> None:
@@ -180,7 +269,7 @@ def test_a_deadline_turns_away_who_waits_and_ends_who_writes(backbone: Backbone)
 
 def test_the_engine_counts_what_it_does_by_version(backbone: Backbone) -> None:
     engine = make_engine(backbone)
-    engine.load(3, acting(backbone, 3), PROBE)
+    load(engine, 3, acting(backbone, 3))
     engine.activate(3)
     engine.activate(3)
     shared = tuple(range(10, 30))

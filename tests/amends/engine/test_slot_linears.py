@@ -17,7 +17,7 @@ def written(backbone: Backbone) -> tuple[SlotLinears, dict[int, PackedLora]]:
     linears, packed = SlotLinears(backbone, shape, SLOTS), {}
     for slot in (1, 3):
         lora = acting_lora(backbone, seed=slot)
-        linears.write(slot, lora)
+        linears.write(slot, linears.pack(lora))
         packed[slot] = lora.pack(torch.float64)
     return linears, packed
 
@@ -53,7 +53,7 @@ def test_a_slot_written_again_holds_the_new_adapter() -> None:
     x = torch.randn(1, backbone.hidden_size)
     before = linears.of([1])(0, "qkv", x)
     other = acting_lora(backbone, seed=9)
-    linears.write(1, other)
+    linears.write(1, linears.pack(other))
     after = linears.of([1])(0, "qkv", x)
     packed = other.pack(torch.float32)
     want = linears.of([0])(0, "qkv", x) + x @ packed.a[0]["qkv"].T @ packed.b[0]["qkv"]
