@@ -1,8 +1,9 @@
 """Which version is champion, candidate, previous; and who moved them, why, when.
 
-Knows no adapter files. Invariants: a move and its audit row are one atomic write (the row travels
-in aliases.json and is copied to audit.jsonl; what a crash kept from being copied is copied by the
-next writer); rows are only ever appended.
+Knows no adapter files. Schema 1 of aliases.json had no `candidate_share`: it is read as 0, and the
+next move writes schema 2. Invariants: a move and its audit row are one atomic write (the row
+travels in aliases.json and is copied to audit.jsonl; what a crash kept from being copied is copied
+by the next writer); rows are only ever appended.
 """
 
 from pathlib import Path
@@ -18,7 +19,10 @@ _HISTORY = 100
 
 
 class AuditRow(Record):
-    """Who did what to which version, why and when (seconds since the epoch)."""
+    """Who did what to which version, why and when (seconds since the epoch).
+
+    `share`: of the conversations that begin, which the candidate answers from then on.
+    """
 
     number: int
     at: float
@@ -27,19 +31,21 @@ class AuditRow(Record):
     version: int | None
     champion: int
     reason: str
+    share: float | None = None
 
 
 class Aliases(Record):
     """The content of aliases.json. `history` holds the champions before this one, the last one
-    last.
+    last. `candidate_share` of the conversations that begin are answered by the candidate.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     base_hash: str
     line: int
     next_version: int = Field(1, description="no smaller number is ever given again")
     champion: int = 0
     candidate: int | None = None
+    candidate_share: float = Field(0.0, ge=0, le=1)
     history: tuple[int, ...] = ()
     last_row: AuditRow
 
@@ -78,6 +84,48 @@ class AliasFile:
         new = Aliases(base_hash=base_hash, line=line, next_version=next_version, last_row=row)
         return self._write(new)
 
+    def activate(self, before: Aliases, version: int, by: str, reason: str) -> Aliases:
+        """`version` is champion, the champion before it the previous."""
+        return self.move(
+            before,
+            action="activate",
+            version=version,
+            by=by,
+            reason=reason,
+            champion=version,
+            candidate=None if before.candidate == version else before.candidate,
+            history=(*before.history, before.champion),
+        )
+
+    def roll_back(self, before: Aliases, version: int, by: str, reason: str) -> Aliases:
+        """`version`, the previous, is champion again."""
+        return self.move(
+            before,
+            action="roll_back",
+            version=version,
+            by=by,
+            reason=reason,
+            champion=version,
+            candidate=None if before.candidate == version else before.candidate,
+            history=before.history[:-1],
+        )
+
+    def set_candidate(
+        self, before: Aliases, version: int | None, share: float | None, by: str, reason: str
+    ) -> Aliases:
+        """`share` None: the one that it has. As it is already: nothing is written."""
+        if version == before.candidate and share in (None, before.candidate_share):
+            return before
+        return self.move(
+            before,
+            action="set_candidate",
+            version=version,
+            by=by,
+            reason=reason,
+            candidate=version,
+            share=share,
+        )
+
     def move(
         self,
         before: Aliases,
@@ -88,18 +136,23 @@ class AliasFile:
         reason: str,
         champion: int | None = None,
         candidate: int | None = None,
+        share: float | None = None,
         history: tuple[int, ...] | None = None,
         next_version: int | None = None,
     ) -> Aliases:
-        """Write the aliases after `action`; `candidate` is the new value, None included."""
+        """Write the aliases after `action`; `candidate` is the new value, None included. It keeps
+        its share unless another is given."""
         champion = before.champion if champion is None else champion
+        kept = before.candidate_share if candidate == before.candidate else 0.0
         new = before.model_copy(
             update={
+                "schema_version": 2,
                 "champion": champion,
                 "candidate": candidate,
+                "candidate_share": kept if share is None else share,
                 "history": (before.history if history is None else history)[-_HISTORY:],
                 "next_version": before.next_version if next_version is None else next_version,
-                "last_row": self._row(before, action, version, champion, by, reason),
+                "last_row": self._row(before, action, version, champion, by, reason, share),
             }
         )
         return self._write(new)
@@ -139,6 +192,7 @@ class AliasFile:
         champion: int,
         by: str,
         reason: str,
+        share: float | None = None,
     ) -> AuditRow:
         return AuditRow(
             number=before.last_row.number + 1 if before is not None else 1,
@@ -148,4 +202,5 @@ class AliasFile:
             version=version,
             champion=champion,
             reason=reason,
+            share=share,
         )

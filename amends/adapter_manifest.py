@@ -40,6 +40,12 @@ class Manifest(Record):
     files: dict[str, str] = Field(description="name -> SHA-256, hexadecimal")
     created_at: float
 
+    def require_passed(self) -> None:
+        """AdapterRefused with the gate's reasons unless the verdict is a pass."""
+        if self.verdict is None or not self.verdict.passed:
+            why = "; ".join(self.verdict.reasons) if self.verdict else "no verdict"
+            raise AdapterRefused(f"version {self.version} did not pass the gate: {why}")
+
 
 _Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
 

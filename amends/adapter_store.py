@@ -171,7 +171,15 @@ class AdapterStore:
 
     def aliases(self) -> dict[str, int]:
         """name -> version, of those that point somewhere; champion always does."""
-        return self._read().as_dict()
+        return self.pointers().as_dict()
+
+    def pointers(self) -> Aliases:
+        """All aliases and the candidate's share, of one moment. AdapterRefused: of another base
+        model."""
+        aliases = self._file.read()
+        if aliases is None or aliases.base_hash != self.base_hash:
+            raise self._foreign("nothing" if aliases is None else aliases.base_hash)
+        return aliases
 
     def activate(self, version: int, by: str, reason: str, *, force: bool = False) -> None:
         """Make `version` the champion, and the champion the previous; already champion: nothing
@@ -185,36 +193,38 @@ class AdapterStore:
                 return
             if version != 0:
                 manifest = self.verify(version)
-                if not force and (manifest.verdict is None or not manifest.verdict.passed):
-                    why = "; ".join(manifest.verdict.reasons) if manifest.verdict else "no verdict"
-                    raise AdapterRefused(f"version {version} did not pass the gate: {why}")
-            self._file.move(
-                aliases,
-                action="activate",
-                version=version,
-                by=by,
-                reason=reason,
-                champion=version,
-                candidate=None if aliases.candidate == version else aliases.candidate,
-                history=(*aliases.history, aliases.champion),
-            )
+                if not force:
+                    manifest.require_passed()
+            self._file.activate(aliases, version, by, reason)
 
     def set_candidate(
-        self, version: int | None, by: str = "worker", reason: str = "passed the gate"
+        self,
+        version: int | None,
+        by: str = "worker",
+        reason: str = "passed the gate",
+        *,
+        share: float | None = None,
+        force: bool = False,
     ) -> None:
-        """Point the candidate at `version`, or at nothing. AdapterRefused, NotFound."""
+        """Point the candidate at `version`, or at nothing; it answers `share` (0 to 1) of the
+        conversations that begin from now on. None: the share that it has, which is 0 at first.
+
+        Champion or so already: nothing happens. AdapterRefused when its files do not fit, or when
+        visitors would be answered against the gate's verdict (unless `force`). InvalidInput: the
+        share, or one for the champion. NotFound.
+        """
+        if share and (version is None or not 0 <= share <= 1):
+            raise InvalidInput(f"expected a share of 0 to 1 of a version, got {share} of {version}")
         with self._writing() as aliases:
+            if version is not None and version == aliases.champion:
+                if share:
+                    raise InvalidInput(f"version {version} is the champion: it answers already")
+                return
             if version is not None:
-                self.verify(version)
-            if version != aliases.candidate:
-                self._file.move(
-                    aliases,
-                    action="set_candidate",
-                    version=version,
-                    by=by,
-                    reason=reason,
-                    candidate=version,
-                )
+                manifest = self.verify(version)
+                if share and not force:
+                    manifest.require_passed()
+            self._file.set_candidate(aliases, version, share, by, reason)
 
     def roll_back(self, by: str, reason: str, expected: int | None = None) -> int:
         """Make the previous champion champion again and return its version; once more goes
@@ -235,27 +245,12 @@ class AdapterStore:
                 raise InvalidInput("no champion before this one: activate a version by its number")
             if version != 0:
                 self.verify(version)
-            self._file.move(
-                aliases,
-                action="roll_back",
-                version=version,
-                by=by,
-                reason=reason,
-                champion=version,
-                candidate=aliases.candidate,
-                history=aliases.history[:-1],
-            )
+            self._file.roll_back(aliases, version, by, reason)
             return version
 
     def audit(self, limit: int = 100) -> tuple[AuditRow, ...]:
         """The newest rows first."""
         return tuple(self._file.rows()[::-1][:limit])
-
-    def _read(self) -> Aliases:
-        aliases = self._file.read()
-        if aliases is None or aliases.base_hash != self.base_hash:
-            raise self._foreign("nothing" if aliases is None else aliases.base_hash)
-        return aliases
 
     def _foreign(self, owner: str) -> AdapterRefused:
         return AdapterRefused(
@@ -266,7 +261,7 @@ class AdapterStore:
     @contextmanager
     def _writing(self) -> Iterator[Aliases]:
         with locked(self._root / ".lock"):
-            yield self._recover(self._read())
+            yield self._recover(self.pointers())
 
     def _recover(self, aliases: Aliases) -> Aliases:
         """Write the audit rows that a crash kept back; record versions whose folder is complete."""

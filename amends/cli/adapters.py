@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 Version = Annotated[int, typer.Argument(metavar="VERSION", min=0, help="0 is the base model.")]
 Because = Annotated[str, typer.Option("--reason", "-r", help="Kept in the audit log.")]
 
-app = typer.Typer(no_args_is_help=True, help="Policy versions: list, show, activate, roll back.")
+app = typer.Typer(
+    no_args_is_help=True, help="Policy versions: list, show, try, activate, roll back."
+)
 
 
 @app.command("list")
@@ -28,7 +30,9 @@ def list_versions(as_json: AsJson = False) -> None:
     store = adapter_store(read_settings())
     if as_json:
         versions = [manifest.model_dump(mode="json") for manifest in store.list()]
-        print_json({"aliases": store.aliases(), "versions": versions})
+        pointers = store.pointers()
+        shown = {"aliases": pointers.as_dict(), "candidate_share": pointers.candidate_share}
+        print_json({**shown, "versions": versions})
         return
     print_rows(rows_of(store), "", False)
 
@@ -68,6 +72,27 @@ def rollback(reason: Because = "rolled back at the command line") -> None:
 
 
 @app.command()
+def candidate(
+    version: Annotated[int | None, typer.Argument(metavar="[VERSION]", min=1)] = None,
+    none: Annotated[bool, typer.Option("--none", help="No candidate any more.")] = False,
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the conversations that begin from now on.")
+    ] = 0.0,
+    reason: Because = "set at the command line",
+    force: Annotated[bool, typer.Option(help="Even though the gate rejected it.")] = False,
+) -> None:
+    """Try a version on a share of the conversations, or stop that: the rest is the champion's."""
+    if none == (version is not None):
+        raise typer.BadParameter("expected either VERSION or --none")
+    store = adapter_store(read_settings())
+    store.set_candidate(version, operator(), reason, share=share, force=force)
+    if version is None:
+        console.print("There is no candidate; the champion answers every message.")
+    else:
+        console.print(f"Version {version} is the candidate, on {share:.0%} of new conversations.")
+
+
+@app.command()
 def audit(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = False) -> None:
     """Who moved which alias, when and why; newest first."""
     rows = [row.model_dump(mode="json") for row in adapter_store(read_settings()).audit(limit)]
@@ -85,8 +110,10 @@ def judged(verdict: "Verdict | None") -> str:
 def rows_of(store: "AdapterStore") -> list[dict[str, Any]]:
     """The columns of `amends adapters list`; version 0 has no manifest."""
     names: dict[int, list[str]] = {}
-    for alias, version in store.aliases().items():
-        names.setdefault(version, []).append(alias)
+    pointers = store.pointers()
+    for alias, version in pointers.as_dict().items():
+        share = f" {pointers.candidate_share:.0%}" if alias == "candidate" else ""
+        names.setdefault(version, []).append(alias + share)
     base = {"version": 0, "alias": ", ".join(names.get(0, [])), "parent": None, "run": None}
     rows: list[dict[str, Any]] = [{**base, "verdict": "base model", "created": None}]
     for manifest in store.list():

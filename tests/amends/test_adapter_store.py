@@ -106,6 +106,79 @@ def test_who_lost_the_lease_publishes_nothing(store: AdapterStore) -> None:
     assert store.list() == []
 
 
+def test_a_candidate_has_a_share_and_every_change_of_it_is_a_row(
+    store: AdapterStore, root: Path
+) -> None:
+    for run_id in (1, 2):
+        _publish(store, run_id)
+    store.set_candidate(1)
+    assert store.pointers().candidate_share == 0.0
+    for share in (0.1, 0.1, 0.5):
+        store.set_candidate(1, "anna", "try it", share=share)
+    _publish(store, 3)  # moves nothing
+    assert (store.pointers().candidate, store.pointers().candidate_share) == (1, 0.5)
+    rows = [row for row in store.audit() if row.action == "set_candidate"]
+    assert [(row.version, row.share, row.by) for row in rows] == [
+        (1, 0.5, "anna"),
+        (1, 0.1, "anna"),
+        (1, None, "worker"),
+    ]
+    store.set_candidate(1)  # as a resumed run does
+    assert store.pointers().candidate_share == 0.5
+    store.set_candidate(2, share=0.2)
+    store.set_candidate(None)
+    assert (store.pointers().candidate, store.pointers().candidate_share) == (None, 0.0)
+    store.set_candidate(2, share=0.2)
+    store.activate(2, by="anna", reason="better")
+    store.set_candidate(2)
+    assert (store.pointers().candidate, store.pointers().candidate_share) == (None, 0.0)
+    assert AdapterStore(root, "base-a").pointers() == store.pointers()
+
+
+def test_visitors_get_no_candidate_that_must_not_answer_them(store: AdapterStore) -> None:
+    rejected = _publish(store, 1, FAILED).version
+    champion = _publish(store, 2).version
+    store.activate(champion, by="anna", reason="better")
+    before = store.pointers()
+    with pytest.raises(AdapterRefused, match="repeats itself"):
+        store.set_candidate(rejected, share=0.1)
+    for version, share in ((champion, 0.1), (None, 0.1), (rejected, 1.1), (rejected, -0.1)):
+        with pytest.raises(InvalidInput):
+            store.set_candidate(version, share=share)
+    with pytest.raises(NotFound):
+        store.set_candidate(77, share=0.1)
+    assert store.pointers() == before
+    store.set_candidate(rejected, share=0.1, force=True)
+    assert store.aliases()["candidate"] == rejected
+
+
+def test_rolling_back_to_the_candidate_leaves_no_candidate(store: AdapterStore) -> None:
+    for run_id in (1, 2):
+        _publish(store, run_id)
+        store.activate(run_id, by="anna", reason="better")
+    store.set_candidate(1, share=0.3)
+    store.roll_back(by="anna", reason="complaints")
+    assert store.aliases() == {"champion": 1, "previous": 0}
+    assert store.pointers().candidate_share == 0.0
+
+
+def test_aliases_of_schema_1_are_read_and_become_schema_2(store: AdapterStore, root: Path) -> None:
+    _publish(store, 1)
+    store.set_candidate(1)
+    old = json.loads((root / "aliases.json").read_text())
+    del old["candidate_share"], old["last_row"]["share"]
+    (root / "aliases.json").write_text(json.dumps(old | {"schema_version": 1}))
+    rows = [json.loads(line) for line in (root / "audit.jsonl").read_text().splitlines()]
+    lines = [json.dumps({k: v for k, v in row.items() if k != "share"}) + "\n" for row in rows]
+    (root / "audit.jsonl").write_text("".join(lines))
+    store = AdapterStore(root, "base-a")
+    assert (store.pointers().candidate, store.pointers().candidate_share) == (1, 0.0)
+    assert len(store.audit()) == len(rows)
+    store.set_candidate(1, share=0.2)
+    found = json.loads((root / "aliases.json").read_text())
+    assert (found["schema_version"], found["candidate_share"]) == (2, 0.2)
+
+
 def test_activate_and_roll_back_move_the_aliases_and_say_who_and_why(store: AdapterStore) -> None:
     for run_id in (1, 2):
         _publish(store, run_id)

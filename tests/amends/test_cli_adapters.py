@@ -94,3 +94,30 @@ def test_show_refuses_a_version_whose_files_were_changed(
     (store.folder(version) / "adapter_model.safetensors").write_bytes(b"other weights")
 
     assert "was changed" in amends("adapters", "show", str(version), code=1).stderr
+
+
+def test_a_candidate_is_tried_on_a_share_and_withdrawn(amends: Amends, store: AdapterStore) -> None:
+    version = publish(store, 1, Verdict(passed=True))
+    told = amends("adapters", "candidate", str(version), "--share", "0.1", "-r", "looks good")
+    assert "10% of new conversations" in told.stdout
+    assert (store.pointers().candidate, store.pointers().candidate_share) == (version, 0.1)
+    row = store.audit(1)[0]
+    assert (row.action, row.share, row.reason) == ("set_candidate", 0.1, "looks good")
+    assert row.by.startswith("operator:")
+    assert "candidate 10%" in amends("adapters", "list").stdout
+    assert json.loads(amends("adapters", "list", "--json").stdout)["candidate_share"] == 0.1
+
+    assert "no candidate" in amends("adapters", "candidate", "--none").stdout
+    assert "candidate" not in store.aliases()
+
+
+def test_what_a_candidate_cannot_be_is_refused(amends: Amends, store: AdapterStore) -> None:
+    rejected = publish(store, 1, Verdict(passed=False, reasons=("longer than the champion",)))
+    before = store.pointers()
+    for arguments in ((), (str(rejected), "--none"), (str(rejected), "--share", "1.5")):
+        amends("adapters", "candidate", *arguments, code=2)
+    told = amends("adapters", "candidate", str(rejected), "--share", "0.5", code=1)
+    assert "longer than the champion" in told.stderr
+    assert store.pointers() == before
+    amends("adapters", "candidate", str(rejected), "--share", "0.5", "--force")
+    assert store.pointers().candidate_share == 0.5
