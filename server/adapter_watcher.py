@@ -1,30 +1,37 @@
-"""Another version is active: asks the engine to swap.
+"""The aliases have moved: asks the engine to hold what they point at, and to answer with it.
 
 Knows the engine and the adapter store, nothing else. Polls the alias file with stat, because that
-works on every file system and costs microseconds. Invariant: an adapter that is refused changes
-nothing; the old version goes on answering, and the refusal is shown until the alias moves again.
+works on every file system and costs microseconds. Resident are the champion, the candidate and the
+previous champion, so that promoting and rolling back need no file; what has no alias is unloaded.
+
+Invariants: an adapter that is refused changes nothing; the old version goes on answering, and the
+refusal is shown until the alias moves again. No conversation is given to a candidate that is not
+loaded, and none to one that the alias has left.
 """
 
 import asyncio
 import logging
 import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from anyio import to_thread
 
+from amends.adapter_aliases import Aliases
 from amends.adapter_store import AdapterStore
 from amends.engine.histogram import Histogram
 from amends.errors import AdapterRefused, EngineBusy, ModelUnavailable, NotFound
 from amends.record import Record
+from server.canary import Canary
 
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.02
-CHAMPION: Final = "champion"
 SWAP_S: Final = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0, 30.0)
+AGAIN_S: Final = 0.2  # how often it is tried again while running turns use every slot
 
 _Stamp = tuple[int, int, int]
+Alias = Literal["champion", "candidate", "previous"]
 
 
 class Swappable(Protocol):
@@ -38,70 +45,113 @@ class Swappable(Protocol):
 
     def versions(self) -> tuple[int, ...]: ...
 
+    async def load(self, version: int, folder: Path) -> None: ...
+
+    async def unload(self, version: int) -> None: ...
+
     async def swap(self, version: int, folder: Path | None) -> None: ...
 
 
 class Refusal(Record):
-    """The champion that the engine does not serve, and why; None: it cannot even be read."""
+    """A version that the engine does not take, and why; None: the aliases cannot even be read."""
 
     version: int | None
     reason: str
 
 
 class AdapterWatcher:
-    """Keeps the engine on the champion."""
+    """Keeps the engine on the champion, and the candidate and the previous one at hand."""
 
     def __init__(self, engine: Swappable, adapters: AdapterStore, alias_file: Path) -> None:
         self._engine = engine
         self._adapters = adapters
         self._alias_file = alias_file
         self._seen: _Stamp | None = None
-        self.refusal: Refusal | None = None
-        self.refusals = 0
+        self.refused = 0  # adapters that the engine would not take, so far
         self.swap_s = Histogram(SWAP_S)  # from the alias' move to the end of the swap
+        self._waits = False  # for a slot
+        self.canary: Canary | None = None
+        self.refusals: dict[Alias, Refusal] = {}
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The champion that is not served."""
+        return self.refusals.get("champion")
+
+    @property
+    def candidate_refusal(self) -> Refusal | None:
+        """The candidate that answers nobody."""
+        return self.refusals.get("candidate")
 
     async def run(self) -> None:
         """Watches until it is cancelled. Raises ModelUnavailable when the engine has stopped."""
         while True:
             if not self._engine.alive:
                 raise ModelUnavailable("the engine has stopped; its log says why")
-            stamp = self._stamp()
-            if stamp != self._seen:
-                self._seen = stamp
+            if self._waits or self._stamp() != self._seen:
                 await self.follow()
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(AGAIN_S if self._waits else POLL_S)
 
     async def follow(self) -> None:
-        """Serves the champion as it stands now, or notes why not."""
-        version: int | None = None
+        """Has the engine do what the aliases say now, or notes why not; the champion first."""
+        watched, moved = self._seen is not None, self._stamp()
+        self._seen, self._waits = moved, False
         try:
-            version = await to_thread.run_sync(self._adapters.alias, CHAMPION)
-            if version != self._engine.active_version:
-                await self._swap(version)
-                if self._seen:  # else it moved while nobody watched
-                    self.swap_s.observe(max(0.0, time.time() - self._seen[1] / 1e9))
-                log.info("version %d answers from now on", version)
-            self.refusal = None
+            aliases = await to_thread.run_sync(self._adapters.pointers)
+        except (AdapterRefused, OSError) as error:
+            self.canary = None
+            self._note("champion", None, error)
+            return
+        if self.canary is not None and self.canary.version != aliases.candidate:
+            self.canary = None
+        if await self._hold("champion", aliases.champion, activate=True):
+            if watched and moved:  # else it moved while nobody watched
+                self.swap_s.observe(max(0.0, time.time() - moved[1] / 1e9))
+            log.info("version %d answers from now on", aliases.champion)
+        await self._unload_others(aliases)
+        await self._hold("candidate", aliases.candidate)
+        self.canary = self._canary(aliases)
+        await self._hold("previous", aliases.previous)
+
+    async def _hold(self, alias: Alias, version: int | None, activate: bool = False) -> bool:
+        """Whether something was changed so that the version is resident, or active."""
+        engine, changed = self._engine, False
+        try:
+            if version is not None and version not in engine.versions():
+                await to_thread.run_sync(self._adapters.verify, version)
+                await engine.load(version, self._adapters.folder(version))
+                changed = True
+            if version is not None and activate and version != engine.active_version:
+                await engine.swap(version, None)
+                changed = True
+            self.refusals.pop(alias, None)
         except EngineBusy as error:
-            self._seen = None  # every slot is taken by running turns: try again
-            self._note(version, f"waiting for a free slot: {error}")
+            self._waits = True
+            self._note(alias, version, f"waiting for a free slot: {error}")
         except (AdapterRefused, NotFound, OSError) as error:
-            self.refusals += self.refusal != Refusal(version=version, reason=str(error))
-            self._note(version, str(error))
+            self.refused += self._note(alias, version, error)
+        return changed
 
-    async def _swap(self, version: int) -> None:
-        folder = None
-        if version != 0 and version not in self._engine.versions():
-            await to_thread.run_sync(self._adapters.verify, version)
-            folder = self._adapters.folder(version)
-        await self._engine.swap(version, folder)
+    async def _unload_others(self, aliases: Aliases) -> None:
+        wanted = {0, self._engine.active_version, *aliases.as_dict().values()}
+        for version in set(self._engine.versions()) - wanted:
+            await self._engine.unload(version)
 
-    def _note(self, version: int | None, reason: str) -> None:
-        refusal = Refusal(version=version, reason=reason)
-        if refusal != self.refusal:
+    def _canary(self, aliases: Aliases) -> Canary | None:
+        version = aliases.candidate
+        if version is None or version not in self._engine.versions():
+            return None
+        return Canary(version, aliases.candidate_share)
+
+    def _note(self, alias: Alias, version: int | None, reason: object) -> bool:
+        """Whether it is news."""
+        refusal = Refusal(version=version, reason=str(reason))
+        news = refusal != self.refusals.get(alias)
+        if news:
             serving = self._engine.active_version
-            log.error("version %s is not served, %d still is: %s", version, serving, reason)
-        self.refusal = refusal
+            log.error("%s %s is not served, %d is: %s", alias, version, serving, refusal.reason)
+        self.refusals[alias] = refusal
+        return news
 
     def _stamp(self) -> _Stamp | None:
         try:

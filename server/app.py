@@ -171,6 +171,7 @@ def build_policy(state: State, model: LoadedModel, languages: Languages) -> Poli
     shared, settings = state.shared, state.settings
     adapters_folder: Path = shared.adapters_folder
     store = AdapterStore(adapters_folder, model.base_hash, may_start_line=True)
+    watcher = AdapterWatcher(model.engine, store, adapters_folder / "aliases.json")
     sampling = Sampling(shared.max_response_tokens, settings.temperature, settings.top_p)
     responder = Responder(
         conversations=state.conversations,
@@ -182,8 +183,8 @@ def build_policy(state: State, model: LoadedModel, languages: Languages) -> Poli
         passages=shared.passages,
         sampling=sampling,
         base_hash=model.base_hash,
+        canary=lambda: watcher.canary,
     )
-    watcher = AdapterWatcher(model.engine, store, adapters_folder / "aliases.json")
     raw = RawPolicy(model.engine, model.renderer, sampling)
     names = ModelNames(model.engine, store)
     return Policy(model.engine, store, watcher, responder, raw, names)

@@ -121,7 +121,7 @@ SWAP_S: Final = _histogram(
     "amends_swap_seconds", (), "from the champion's move on disk until new turns are written by it"
 )
 ADAPTER_REFUSALS: Final = _counter(
-    "amends_adapter_refusals_total", (), "champions that the engine would not take"
+    "amends_adapter_refusals_total", (), "champions and candidates that the engine would not take"
 )
 WEBSOCKETS: Final = _gauge("amends_websocket_connections", (), "chats that are connected")
 RATE_LIMITED: Final = _counter(

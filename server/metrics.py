@@ -104,7 +104,7 @@ def _policy(policy: Policy) -> Iterator[Metric]:
         pass  # the watcher meets the same, and says so
     yield families.POLICY_VERSION.of(((alias,), number) for alias, number in aliases.items())
     yield families.SWAP_S.of_histograms([((), policy.watcher.swap_s.copy())])
-    yield families.ADAPTER_REFUSALS.of([((), policy.watcher.refusals)])
+    yield families.ADAPTER_REFUSALS.of([((), policy.watcher.refused)])
 
 
 def _state_of(stats: EngineStats) -> Iterator[Metric]:

@@ -56,7 +56,8 @@ class ModelNames:
             loaded = ", ".join(name_of(loaded) for loaded in self._engine.versions())
             raise ModelNotLoaded(
                 f"model {name!r} is version {version}, which is not loaded; loaded are {loaded}. "
-                f"To load it, activate it: amends adapters activate {version}"
+                "The champion, the one before it and the candidate are: "
+                f"amends adapters candidate {version}"
             )
         return version
 

@@ -2,8 +2,8 @@
 
 Knows no WebSocket and no HTTP: whoever calls passes a function that takes the text. Invariants: the
 message is stored before `prepare` returns; the turn is stored before `respond` returns it; one
-version writes a turn from its first token to its last; a message that was answered already is not
-answered anew.
+version writes a turn from its first token to its last, the candidate's where it answers the
+conversation, else the champion's; a message that was answered already is not answered anew.
 """
 
 import logging
@@ -34,6 +34,7 @@ from amends.errors import InvalidInput, StoreUnavailable
 from amends.knowledge import Knowledge
 from amends.prompt import MessageTooLong, Prompt, PromptRenderer
 from amends.record import now_s
+from server.canary import Canary
 from server.languages import Languages, nothing_found, only_this_language
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Draft:
     prompt: Prompt | None = None
     fixed: str = ""
     answered: Turn | None = None
+    answered_by: int | None = None  # the version of the conversation's last turn
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Responder:
         passages: int,
         sampling: Sampling,
         base_hash: str,
+        canary: Callable[[], Canary | None],
     ) -> None:
         self._conversations = conversations
         self._knowledge = knowledge
@@ -111,6 +114,7 @@ class Responder:
         self._passages = passages
         self._sampling = sampling
         self._base_hash = base_hash
+        self._canary = canary
         self._marked_at = 0.0
         self._marking = True  # False while the store does not take the mark
 
@@ -145,7 +149,9 @@ class Responder:
             return draft.answered
         if draft.prompt is None:
             emit(draft.fixed)
-            turn = self._turn(draft, draft.fixed, self._engine.active_version, "stop")
+            counts_for = self._candidate(draft)
+            version = self._engine.active_version if counts_for is None else counts_for
+            turn = self._turn(draft, draft.fixed, version, "stop")
         else:
             turn = await self._write(draft, draft.prompt, emit, scope)
         await self._store(turn)
@@ -166,7 +172,8 @@ class Responder:
 
     def _draft(self, conversation: Conversation, message_id: str, text: str) -> Draft:
         turn_id = uuid.uuid5(_TURN_IDS, f"{conversation.conversation_id}/{message_id}").hex
-        draft = partial(Draft, conversation.conversation_id, turn_id, text)
+        last = conversation.turns[-1].policy_version if conversation.turns else None
+        draft = partial(Draft, conversation.conversation_id, turn_id, text, answered_by=last)
         for turn in conversation.turns:
             if turn.turn_id == turn_id:
                 return draft(turn.origin, answered=turn)
@@ -200,9 +207,11 @@ class Responder:
         scope: anyio.CancelScope,
     ) -> Turn:
         decoder = self._renderer.decoder()
-        written = _Written(self._engine.active_version)
         deadline_s = time.monotonic() + ANSWER_WITHIN_S
-        request = Request(prompt.token_ids, self._sampling, deadline_s=deadline_s)
+        # Nothing is awaited between here and the engine's queue: the candidate is still loaded.
+        version = self._candidate(draft)
+        written = _Written(self._engine.active_version if version is None else version)
+        request = Request(prompt.token_ids, self._sampling, version, deadline_s)
         with scope:
             async with aclosing(self._engine.stream(request)) as chunks:  # closing it cancels
                 async for chunk in chunks:
@@ -218,6 +227,13 @@ class Responder:
         )
         response = written.text.rstrip()
         return self._turn(draft, response, written.version, written.finish_reason, sampled)
+
+    def _candidate(self, draft: Draft) -> int | None:
+        """The candidate where it answers the conversation; None: whatever is active."""
+        canary = self._canary()
+        if canary is None or not canary.answers(draft.conversation_id, draft.answered_by):
+            return None
+        return canary.version
 
     def _take(
         self, chunk: Chunk, text: str, written: _Written, emit: Callable[[str], None]

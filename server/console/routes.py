@@ -201,14 +201,17 @@ def cancel_run(state: StateOf, login: FormLogin, run_id: int) -> Response:
 
 def versions(request: Request, state: StateOf, login: Login) -> Response:
     policy = state.require_policy()
-    aliases = policy.adapters.aliases()
+    pointers = policy.adapters.pointers()
+    aliases = pointers.as_dict()
     return _page(
         request,
         "versions.html",
         login,
         rows=views.version_rows(policy.adapters.list(), aliases, policy.engine.active_version),
         aliases=aliases,
+        candidate_share=pointers.candidate_share,
         refusal=policy.watcher.refusal,
+        candidate_refusal=policy.watcher.candidate_refusal,
         audit=policy.adapters.audit(20),
     )
 

@@ -17,6 +17,7 @@ class Ready(Record):
     ready: bool
     policy_version: int
     refusal: Refusal | None = None
+    candidate_refusal: Refusal | None = None
 
 
 class NotReady(Record):
@@ -33,7 +34,7 @@ async def livez() -> dict[str, bool]:
 @router.get("/readyz", response_model=Ready, responses={503: {"model": NotReady}})
 def readyz(state: StateOf) -> JSONResponse:
     """The model is loaded and the store answers. `refusal`: a newer champion that could not be
-    loaded.
+    loaded; `candidate_refusal`: a candidate, whose conversations the champion answers.
     """
     if state.policy is None or not state.policy.engine.alive:
         reason = state.failure or "the policy is loading"
@@ -45,5 +46,6 @@ def readyz(state: StateOf) -> JSONResponse:
         ready=True,
         policy_version=state.policy.engine.active_version,
         refusal=state.policy.watcher.refusal,
+        candidate_refusal=state.policy.watcher.candidate_refusal,
     )
     return JSONResponse(ready.model_dump())

@@ -22,6 +22,8 @@ class ScriptedEngine:
         self.busy = False
         self.alive = True
         self.refuse: set[int] = set()
+        self.loaded: set[int] = set()
+        self.slots_taken = False
         self.requests: list[Request] = []
         self.running = 0
         self.cancelled = 0
@@ -34,7 +36,7 @@ class ScriptedEngine:
         return self._active
 
     def versions(self) -> tuple[int, ...]:
-        return tuple({0, self._active})
+        return tuple({0, self._active, *self.loaded})
 
     @property
     def stats(self) -> None:
@@ -66,10 +68,22 @@ class ScriptedEngine:
             self.running -= 1
             self.cancelled += not finished
 
-    async def swap(self, version: int, folder: Path | None) -> None:
+    async def load(self, version: int, folder: Path) -> None:
         await asyncio.sleep(0)
         if version in self.refuse:
             raise AdapterRefused(f"version {version} does not fit")
+        if self.slots_taken:
+            raise EngineBusy("no free slot", retry_after_s=0.1)
+        self.loaded.add(version)
+
+    async def unload(self, version: int) -> None:
+        assert version not in (0, self._active)
+        self.loaded.discard(version)
+
+    async def swap(self, version: int, folder: Path | None) -> None:
+        if version not in self.versions():
+            assert folder is not None
+            await self.load(version, folder)
         self._active = version
 
     def close(self) -> None:

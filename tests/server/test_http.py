@@ -280,17 +280,27 @@ def test_a_version_whose_files_were_changed_never_reaches_the_engine(
     server: RunningServer, adapters: AdapterStore, engine: ScriptedEngine
 ) -> None:
     version = publish(adapters, 1, Verdict(passed=True, reasons=()))
-    adapters.activate(version, by="t", reason="t")
-    wait_until(lambda: engine.active_version == version)
-    adapters.activate(0, by="t", reason="t")
-    wait_until(lambda: engine.active_version == 0)
     (adapters.folder(version) / "adapter_model.safetensors").write_bytes(b"other")
     aliases = server.state.shared.adapters_folder / "aliases.json"
     changed = json.loads(aliases.read_text()) | {"champion": version}
     aliases.write_text(json.dumps(changed))
     wait_until(lambda: server.http.get("/readyz").json()["refusal"] is not None)
     assert "SHA-256" in server.http.get("/readyz").json()["refusal"]["reason"]
-    assert engine.active_version == 0
+    assert engine.versions() == (0,)
+
+
+def test_the_version_before_needs_no_file_to_come_back(
+    server: RunningServer, adapters: AdapterStore, engine: ScriptedEngine
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True, reasons=()))
+    adapters.activate(version, by="t", reason="t")
+    wait_until(lambda: engine.active_version == version)
+    adapters.activate(0, by="t", reason="t")
+    wait_until(lambda: engine.active_version == 0 and version in engine.versions())
+    engine.refuse = {version}  # would be asked only to load it
+    adapters.roll_back(by="t", reason="t")
+    adapters.activate(version, by="t", reason="t")
+    wait_until(lambda: engine.active_version == version)
 
 
 def test_a_restarted_server_begins_with_the_champion(

@@ -39,7 +39,7 @@ def client_of(server: RunningServer, api_key: str = STAFF_TOKEN) -> OpenAI:
 
 @pytest.fixture(scope="module")
 def tiny(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """The real engine: version 1 is champion, 0 the previous, 2 the candidate (not loaded)."""
+    """The real engine: version 1 is champion, 0 the previous, 2 the candidate, 3 has no alias."""
     folder = tmp_path_factory.mktemp("openai")
     model = make_tiny_model(folder / "model")
     shared = Settings(
@@ -54,6 +54,7 @@ def tiny(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     )
     publish_acting(shared.home, model, 1).activate(1, by="test", reason="test")
     publish_acting(shared.home, model, 2).set_candidate(2)
+    publish_acting(shared.home, model, 3)
     fields = {"AMENDS_STAFF_TOKEN": STAFF_TOKEN, "port": 0, "shutdown_s": 1, "temperature": 1.0}
     settings = ServerSettings.model_validate(fields)
     server = RunningServer(shared, settings, store_url, load_model).wait_ready()
@@ -215,7 +216,8 @@ def test_an_alias_and_a_version_name_the_same_policy(client: OpenAI) -> None:
 def test_the_models_are_the_aliases_and_versions_that_can_answer(client: OpenAI) -> None:
     models = {model.id: model for model in client.models.list()}
 
-    assert list(models) == ["amends", "champion", "previous", "amends-v0", "amends-v1"]
+    names = ["amends", "champion", "candidate", "previous", "amends-v0", "amends-v1", "amends-v2"]
+    assert list(models) == names
     assert {model.object for model in models.values()} == {"model"}
     assert models["amends-v1"].created > 1_600_000_000
     assert models["amends-v0"].created == 0
@@ -228,17 +230,17 @@ def test_an_unknown_model_is_not_found_and_told_what_there_is(client: OpenAI) ->
         with pytest.raises(openai.NotFoundError) as caught:
             client.chat.completions.create(model=model, messages=ASKED)
         assert caught.value.code == "model_not_found" and caught.value.param == "model"
-        assert "amends, champion, previous, amends-v0, amends-v1" in caught.value.message
+        assert "champion, candidate, previous, amends-v0, amends-v1" in caught.value.message
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4o")
 
 
 def test_a_version_that_is_not_loaded_is_told_apart(client: OpenAI) -> None:
-    for model in ("candidate", "2"):
+    for model in ("3", "amends-v3"):
         with pytest.raises(openai.ConflictError) as caught:
             client.chat.completions.create(model=model, messages=ASKED)
         assert caught.value.code == "model_not_loaded" and caught.value.param == "model"
-        assert "amends adapters activate 2" in caught.value.message
+        assert "amends adapters candidate 3" in caught.value.message
 
 
 def messages(**fields: object) -> dict[str, object]:
