@@ -9,9 +9,10 @@ by the next writer); rows are only ever appended.
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from amends.durable_file import append_line, replace_file
+from amends.errors import AdapterRefused
 from amends.record import Record, now_s
 
 Action = Literal["new_line", "publish", "activate", "set_candidate", "roll_back"]
@@ -71,6 +72,11 @@ class AliasFile:
             return Aliases.model_validate_json(self._aliases.read_bytes())
         except FileNotFoundError:
             return None
+        except ValidationError as error:
+            raise AdapterRefused(
+                f"{self._aliases}: expected the aliases that this program writes, got {error}. "
+                "Restore the file from a backup; the adapters themselves are untouched."
+            ) from error
 
     def start_line(self, base_hash: str, before: Aliases | None, next_version: int) -> Aliases:
         """All aliases at the base model; version numbers go on."""

@@ -127,7 +127,7 @@ class AdapterWatcher:
             self.refusals.pop(alias, None)
         except EngineBusy as error:
             self._waits = True
-            self._note(alias, version, f"waiting for a free slot: {error}")
+            self._note(alias, version, f"waiting for a free slot: {error}", logging.WARNING)
         except (AdapterRefused, NotFound, OSError) as error:
             self.refused += self._note(alias, version, error)
         return changed
@@ -143,13 +143,16 @@ class AdapterWatcher:
             return None
         return Canary(version, aliases.candidate_share)
 
-    def _note(self, alias: Alias, version: int | None, reason: object) -> bool:
+    def _note(
+        self, alias: Alias, version: int | None, reason: object, level: int = logging.ERROR
+    ) -> bool:
         """Whether it is news."""
         refusal = Refusal(version=version, reason=str(reason))
         news = refusal != self.refusals.get(alias)
         if news:
             serving = self._engine.active_version
-            log.error("%s %s is not served, %d is: %s", alias, version, serving, refusal.reason)
+            message = "%s %s is not loaded, %d answers: %s"
+            log.log(level, message, alias, version, serving, refusal.reason)
         self.refusals[alias] = refusal
         return news
 

@@ -253,8 +253,10 @@ def test_a_version_is_approved_and_rolled_back(
 ) -> None:
     version = publish(adapters, 1, Verdict(passed=True, reasons=("wins 61 %",)))
     rejected = publish(adapters, 2, Verdict(passed=False, reasons=("loses",)))
-    adapters.set_candidate(version)
+    adapters.set_candidate(version, "anna", "try it", share=0.25)
     page = console.get("/console/versions")
+    assert "answers 25 % of new conversations" in page.text
+    assert f"set candidate {version} on 25 %" in page.text
     assert "wins 61 %" in page.text and "Approve…" in page.text and "Roll back…" not in page.text
     assert f"/console/versions/{rejected}/activate" not in page.text
     form = {"csrf": csrf(page), "reason": "looked at it"}

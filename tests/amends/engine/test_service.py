@@ -5,17 +5,20 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from amends.backbone import Backbone
 from amends.base_model import load_causal_lm
-from amends.engine.engine import Engine
+from amends.engine.engine import SLOTS, Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Chunk, Request, Sampling, Sequence
 from amends.engine.service import EngineService
-from amends.errors import EngineBusy
+from amends.errors import EngineBusy, NotFound
+from amends.lora import Lora, save_lora
 from tests.tiny_model import make_tiny_model
 
 PROBE = tuple(range(5, 25))
@@ -179,6 +182,66 @@ def test_a_stream_without_a_token_at_its_deadline_is_turned_away_as_busy(
         assert (service.stats.running, service.stats.written_tokens) == (0, {0: 4})
 
     within(come_too_late())
+
+
+def save_acting(backbone: Backbone, folder: Path) -> Path:
+    lora = Lora.fresh(backbone.lora_shape(4, 8.0), 1)
+    for tensor in lora.tensors.values():
+        tensor += 0.1
+    save_lora(lora, folder, "tiny")
+    return folder
+
+
+def test_a_version_is_loaded_beside_the_active_one_and_unloaded_again(
+    service: EngineService, engine: Engine, backbone: Backbone, tmp_path: Path
+) -> None:
+    async def come_and_go() -> None:
+        folder = save_acting(backbone, tmp_path / "1")
+        await asyncio.gather(service.load(1, folder), read(service, SHORT))
+        assert (service.active_version, service.versions()) == (0, (0, 1))
+        named = await start(service, replace(ENDLESS, version=1))
+        await service.unload(1)
+        with pytest.raises(NotFound):
+            await read(service, replace(SHORT, version=1))
+        assert engine.slots.free == SLOTS - 2
+        assert {chunk.version for chunk in await named} == {1}
+        assert engine.slots.free == SLOTS - 1
+        with pytest.raises(NotFound):
+            await service.swap(1, None)
+        await service.swap(1, folder)
+        assert service.active_version == 1
+
+    within(come_and_go())
+
+
+def test_a_load_whose_caller_gave_up_harms_nobody(
+    service: EngineService,
+    engine: Engine,
+    backbone: Backbone,
+    step_gate: Gate,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load = engine.load
+
+    def load_and_stop_before_its_check(*arguments: Any) -> None:
+        load(*arguments)
+        step_gate.close()
+
+    monkeypatch.setattr(engine, "load", load_and_stop_before_its_check)
+
+    async def give_up() -> None:
+        running = await start(service, ENDLESS)
+        loading = asyncio.create_task(service.load(1, save_acting(backbone, tmp_path / "1")))
+        await until(step_gate.reached.is_set)
+        loading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await loading
+        step_gate.opened.set()
+        assert len(await running) == 240
+        assert service.alive and service.versions() == (0, 1)
+
+    within(give_up())
 
 
 def test_when_the_thread_ends_nobody_waits_for_it(
