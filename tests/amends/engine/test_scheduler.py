@@ -56,10 +56,15 @@ class RememberingRunner:
         assert sum(piece.end - piece.start for piece in pieces) <= self.prefill_tokens
         return self._forward(pieces)
 
-    def decode(self, pieces: list[Piece]) -> tuple[list[int], list[float]]:
+    def decode(
+        self, pieces: list[Piece], probe: list[Piece]
+    ) -> tuple[list[int], list[float], float]:
         assert [piece.sequence.row for piece in pieces] == list(range(len(pieces)))
-        assert {piece.end - piece.start for piece in pieces} == {1}
-        return self._forward(pieces)
+        assert {piece.end - piece.start for piece in pieces} <= {1}
+        assert [piece.sequence.slot for piece in probe][:1] in ([], [0])
+        return *self._forward(pieces), float(
+            len(probe) and self.weights[probe[1].sequence.slot or 0]
+        )
 
     def _forward(self, pieces: list[Piece]) -> tuple[list[int], list[float]]:
         for piece in pieces:
@@ -162,6 +167,33 @@ class Visitors(RuleBasedStateMachine):
         self.published += 1
         if activate:
             self.engine.activate(self.published)
+
+    @rule()
+    def load(self) -> None:
+        told: list[object] = []
+        before = self.engine.slots.versions()
+        try:
+            self.engine.load(self.published + 1, cast(Any, None), BASES[0][:5], told.append)
+        except EngineBusy:
+            return
+        self.published += 1
+        assert told == [] and self.engine.slots.versions() == before
+        self.engine.step()
+        assert [error is None for error in told] == [True]
+        assert self.engine.slots.versions() == (*before, self.published)
+
+    @rule(data=st.data())
+    def unload(self, data: st.DataObject) -> None:
+        slots = self.engine.slots
+        may_go = [v for v in slots.versions() if v not in (0, slots.active_version)]
+        if may_go:
+            version = data.draw(st.sampled_from(may_go))
+            used = any(s.version == version for s in self.live)
+            free = slots.free
+            self.engine.unload(version)
+            assert version not in slots.versions() and slots.free == free + (not used)
+            if data.draw(st.booleans()):  # wanted again
+                assert slots.revive(version) == used
 
     @rule(data=st.data())
     def write_other_weights_under_an_old_number(self, data: st.DataObject) -> None:
