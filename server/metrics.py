@@ -12,7 +12,6 @@ from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.registry import Collector
-from pydantic import ValidationError
 
 from amends.conversation import FinishReason
 from amends.engine.histogram import FIRST_TOKEN_S, INTER_TOKEN_S, REQUEST_S, Histogram
@@ -100,7 +99,7 @@ def _policy(policy: Policy) -> Iterator[Metric]:
     aliases = {"active": policy.engine.active_version}
     try:
         aliases.update(policy.adapters.aliases())
-    except (AdapterRefused, OSError, ValidationError):
+    except (AdapterRefused, OSError):
         pass  # the watcher meets the same, and says so
     yield families.POLICY_VERSION.of(((alias,), number) for alias, number in aliases.items())
     yield families.SWAP_S.of_histograms([((), policy.watcher.swap_s.copy())])
