@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Short, because it is read beside the rows that write; a question, because that is what comes.
-GOLDEN_PROMPT = "How long do I have to send it back?"
+GOLDEN_PROMPT = "Can I return it?"
 SLOT_RETRY_S = 0.2
 
 
