@@ -43,7 +43,7 @@ bench-serving: .venv/tools
 	$(BIN)/python benchmarks/serving.py $(ARGS)
 
 clean:
-	rm -rf .venv widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-llama widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Amends needs Python 3.11 or newer, and " + sys.executable + " is " + v + ". Name another: make up PYTHON=python3.12")'
@@ -54,6 +54,12 @@ clean:
 
 .venv/tools: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[test,lint]' && touch $@
+
+# A peer of the serving benchmark, in its own environment: pip compiles it, so it needs a C++ compiler.
+.venv-llama/ready:
+	@echo 'Building llama.cpp into .venv-llama: about ten minutes on two cores'
+	$(PYTHON) -m venv .venv-llama
+	.venv-llama/bin/pip install --quiet llama-cpp-python==0.3.36 gguf==0.19.0 numpy && touch $@
 
 browser: .venv/tools
 	@command -v chromium >/dev/null \
