@@ -71,7 +71,7 @@ class LoraSettings(BaseModel):
     init_lora_weights: bool | Literal["gaussian", "default"] = True
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     bias: Literal["none"] = "none"
-    fan_in_fan_out: Literal[False] = False
+    fan_in_fan_out: bool = False
     lora_bias: Literal[False] = False
     use_dora: Literal[False] = False
     use_rslora: Literal[False] = False

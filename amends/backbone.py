@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from amends.errors import ModelUnavailable
-from amends.lora import GROUPS, LoraShape, PackedLora
+from amends.lora import GROUPS, Lora, LoraShape, PackedLora, fused_name
 
 # layer, name of the fused linear, x (N, in) -> (N, out)
 Linear = Callable[[int, str, Tensor], Tensor]
@@ -128,7 +128,9 @@ class Backbone:
 
     def __init__(self, model: Any, max_positions: int) -> None:
         config = model.config
-        _require_supported(config, max_positions)
+        reason = why_not_fused(config, max_positions)
+        if reason is not None:
+            raise ModelUnavailable(reason)
         self.layers_count: int = config.num_hidden_layers
         self.hidden_size: int = config.hidden_size
         self.vocab_size: int = config.vocab_size
@@ -160,10 +162,15 @@ class Backbone:
             "mlp.up_proj": (width, hidden),
             "mlp.down_proj": (hidden, width),
         }
-        return LoraShape(self.layers_count, rank, alpha, sizes)
+        names = {
+            fused_name(layer, module): size
+            for layer in range(self.layers_count)
+            for module, size in sizes.items()
+        }
+        return LoraShape(rank, alpha, names)
 
     def hidden(
-        self, token_ids: Tensor, lora: PackedLora | None = None, keep: tuple[int, ...] = ()
+        self, token_ids: Tensor, lora: Lora | PackedLora | None = None, keep: tuple[int, ...] = ()
     ) -> tuple[Tensor, list[Tensor]]:
         """token_ids (B, T), right-padded -> normed last hidden states (B, T, H) and those after
         the layers in `keep`.
@@ -171,6 +178,8 @@ class Backbone:
         Attention is causal, so padding on the right is never seen by real tokens: no mask is
         needed, and positions are simply 0..T-1.
         """
+        if isinstance(lora, Lora):
+            lora = lora.pack(self.dtype, self.device)
         linear = self.linears(lora)
         rows, length = token_ids.shape
         cos, sin = self.cos[:length, None], self.sin[:length, None]
@@ -278,15 +287,13 @@ def _fuse(layer: Any) -> Layer:
     )
 
 
-def _require_supported(config: Any, max_positions: int) -> None:
+def why_not_fused(config: Any, max_positions: int) -> str | None:
+    """What keeps a model with this configuration from this forward; None when nothing does."""
     if config.model_type not in FAMILIES:
-        raise ModelUnavailable(
-            f"expected a model of the families {', '.join(FAMILIES)}, got {config.model_type!r}"
-        )
+        return f"expected a model of the families {', '.join(FAMILIES)}, got {config.model_type!r}"
     window = getattr(config, "sliding_window", None)
     if window and getattr(config, "use_sliding_window", True) and window < max_positions:
-        raise ModelUnavailable(
-            f"attention window {window} is shorter than AMENDS_CONTEXT_TOKENS {max_positions}"
-        )
+        return f"attention window {window} is shorter than AMENDS_CONTEXT_TOKENS {max_positions}"
     if config.hidden_act != "silu":
-        raise ModelUnavailable(f"expected hidden_act 'silu', got {config.hidden_act!r}")
+        return f"expected hidden_act 'silu', got {config.hidden_act!r}"
+    return None

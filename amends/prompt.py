@@ -22,6 +22,13 @@ SYSTEM = (
     "You answer customers of {shop}. Use only the facts below. "
     "Answer in one or two short sentences."
 )
+# For models that bring no chat template.
+PLAIN_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ message['role'] | capitalize + ':\n' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
+)
 
 
 class MessageTooLong(InvalidInput):
@@ -127,16 +134,37 @@ class PromptRenderer:
 
     def _tokens(self, messages: Sequence[dict[str, str]]) -> tuple[int, ...]:
         plain = [{**spoken, "content": self._plain(spoken["content"])} for spoken in messages]
+        if not self._takes_system:
+            plain = _without_system(plain)
         text = self._tokenizer.apply_chat_template(
             plain, tokenize=False, add_generation_prompt=True
         )
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    @cached_property
+    def _takes_system(self) -> bool:
+        """Whether the chat template has a place for a system prompt (Gemma's refuses one)."""
+        told = "Answer in rhymes."
+        messages = [{"role": "system", "content": told}, {"role": "user", "content": "Hi"}]
+        try:
+            return told in self._tokenizer.apply_chat_template(messages, tokenize=False)
+        except TemplateError:
+            return False
 
     def _plain(self, text: str) -> str:
         # Nobody but the template may write its control tokens: neither a visitor nor a document.
         for token in self._tokenizer.all_special_tokens:
             text = text.replace(token, token.replace("|", "¦").replace("<", "‹"))
         return text
+
+
+def _without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """A leading system prompt said at the beginning of the user's first message."""
+    if [message["role"] for message in messages[:2]] != ["system", "user"]:
+        return messages
+    system, first, *others = messages
+    content = system["content"] + "\n\n" + first["content"]
+    return [{**first, "content": content}, *others]
 
 
 class ResponseDecoder:
@@ -166,6 +194,6 @@ _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a sin
 
 def _end_tokens(tokenizer: Any) -> frozenset[int]:
     vocabulary = tokenizer.get_vocab()
-    texts = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>")
+    texts = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end|>", "<end_of_turn>")
     ends = {vocabulary[text] for text in texts if text in vocabulary}
     return frozenset(ends | {tokenizer.eos_token_id})

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from amends.lora import Lora
 from worker.checkpoints import Checkpoints
 from worker.learning_settings import LearningSettings
@@ -21,7 +21,7 @@ from worker.tokens import TokenBatch, Tokens
 
 
 def train_sft(
-    backbone: Backbone,
+    backbone: AnyBackbone,
     start: Lora,
     items: Sequence[Tokens],
     settings: LearningSettings,
@@ -45,16 +45,15 @@ def train_sft(
     return lora.clone()
 
 
-def mean_nll(backbone: Backbone, lora: Lora | None, items: Sequence[Tokens]) -> float:
+def mean_nll(backbone: AnyBackbone, lora: Lora | None, items: Sequence[Tokens]) -> float:
     """Mean negative log-likelihood per response token, in nats."""
     with torch.no_grad():
-        packed = None if lora is None else lora.pack(backbone.dtype, backbone.device)
-        sums = [_nll(backbone, packed, TokenBatch.of([item], backbone.device)) for item in items]
+        sums = [_nll(backbone, lora, TokenBatch.of([item], backbone.device)) for item in items]
     return sum(float(s) for s in sums) / sum(len(response) for _, response in items)
 
 
 def _step(
-    backbone: Backbone,
+    backbone: AnyBackbone,
     lora: Lora,
     optimizer: torch.optim.Optimizer,
     items: Sequence[Tokens],
@@ -64,8 +63,7 @@ def _step(
     report.beat()
     optimizer.zero_grad(set_to_none=True)
     tokens = sum(len(response) for _, response in items)
-    packed = lora.pack(backbone.dtype, backbone.device)
-    loss = _nll(backbone, packed, TokenBatch.of(items, backbone.device)) / tokens
+    loss = _nll(backbone, lora, TokenBatch.of(items, backbone.device)) / tokens
     loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(list(lora.tensors.values()), settings.max_grad_norm)
     if not bool(norm.isfinite()):
@@ -74,8 +72,8 @@ def _step(
     return float(loss.detach())
 
 
-def _nll(backbone: Backbone, packed: Any, batch: TokenBatch) -> Tensor:
-    hidden, _ = backbone.hidden(batch.token_ids, packed)
+def _nll(backbone: AnyBackbone, lora: Lora | None, batch: TokenBatch) -> Tensor:
+    hidden, _ = backbone.hidden(batch.token_ids, lora)
     states = hidden[batch.rows, batch.before]
     return -backbone.token_logprobs(states, batch.responses).sum()
 

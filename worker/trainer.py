@@ -21,14 +21,8 @@ import torch
 from amends.activity import Activity
 from amends.adapter_manifest import Manifest
 from amends.adapter_store import AdapterStore
-from amends.backbone import Backbone
-from amends.base_model import (
-    base_hash,
-    ensure_base_model,
-    load_causal_lm,
-    load_tokenizer,
-    serving_dtype,
-)
+from amends.backbones import load_backbone
+from amends.base_model import base_hash, ensure_base_model, load_tokenizer
 from amends.conversation_store import ConversationStore
 from amends.errors import LeaseLost, NotEnoughData, SettingsError
 from amends.events import RunEvents
@@ -106,7 +100,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path) -> None:
     sources = Sources(stores.feedback, stores.conversations, stores.adapters)
     try:
         inputs = gather(run, sources, knowledge, settings, learning, report)
-        backbone = Backbone(load_causal_lm(model, serving_dtype(settings)), settings.context_tokens)
+        backbone = load_backbone(model, settings)
         renderer = PromptRenderer(
             load_tokenizer(model), settings.context_tokens, settings.max_response_tokens
         )

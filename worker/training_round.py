@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Sampling
@@ -45,7 +45,7 @@ MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
 class Round:
     """What a round works with. `champion` None is the base model."""
 
-    backbone: Backbone
+    backbone: AnyBackbone
     lora_shape: LoraShape
     tokens: AnswerTokens
     dataset: Dataset

@@ -123,13 +123,19 @@ def disk(settings: Settings) -> Finding:
 
 
 def base_model(settings: Settings) -> Finding:
+    from amends.backbones import why_slow
     from amends.base_model import base_hash
 
     folder = base_model_at_hand(settings)
     if folder is None:
         advice = "`amends model fetch` downloads it (90 MB); `amends up` does so too"
         return Finding("base model", "warn", "not fetched yet", advice)
-    return Finding("base model", "ok", f"{folder}, sha256 {base_hash(folder)[:12]}…")
+    found = f"{folder}, sha256 {base_hash(folder)[:12]}…"
+    reason = why_slow(folder, settings)
+    if reason is None:
+        return Finding("base model", "ok", found)
+    advice = f"it runs through transformers and PEFT, slower than others of its size: {reason}"
+    return Finding("base model", "warn", found, advice)
 
 
 def store(settings: Settings) -> Finding:

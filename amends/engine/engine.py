@@ -10,19 +10,23 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from collections.abc import Sequence as Sequences
+from typing import Any
 
-from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from amends.conversation import FinishReason
 from amends.engine.loading import Load, OnChecked
 from amends.engine.model_runner import ModelRunner
+from amends.engine.peft_runner import PeftRunner
 from amends.engine.prefix_cache import PrefixCache
 from amends.engine.scheduler import Limits, Scheduler
 from amends.engine.sequence import Chunk, Piece, Request, Sequence, State
 from amends.engine.slots import Slots
 from amends.engine.stats import EngineStats, copies
 from amends.errors import AdapterRefused, EngineBusy, InvalidInput
-from amends.lora import Lora, LoraShape, PackedLora
+from amends.lora import Lora, LoraShape
+from amends.peft_backbone import PeftBackbone
 
+Packed = Any  # an adapter as this engine's runner wants it: only the runner looks inside
 SLOTS = 5  # base, champion, previous, candidate, incoming
 
 
@@ -31,7 +35,7 @@ class Engine:
 
     def __init__(
         self,
-        backbone: Backbone,
+        backbone: AnyBackbone,
         lora_shape: LoraShape,
         end_tokens: frozenset[int],
         limits: Limits,
@@ -41,9 +45,7 @@ class Engine:
         self._end_tokens = end_tokens
         self._limits = limits
         self.slots = Slots(SLOTS)
-        self._runner = ModelRunner(
-            backbone, lora_shape, limits.max_running, SLOTS, limits.prefix_cache_bytes
-        )
+        self._runner = _runner(backbone, lora_shape, limits)
         self._scheduler = Scheduler(limits, self.slots, PrefixCache(self._runner.blocks))
         self._loads: deque[Load] = deque()
         self._next_id = 0
@@ -65,7 +67,7 @@ class Engine:
     def load(
         self,
         version: int,
-        adapter: PackedLora,
+        adapter: Packed,
         golden_prompt: tuple[int, ...],
         on_checked: OnChecked,
     ) -> None:
@@ -81,7 +83,7 @@ class Engine:
         slot = self._place(version, adapter)
         self._loads.append(Load(version, slot, golden_prompt, on_checked))
 
-    def pack(self, lora: Lora) -> PackedLora:
+    def pack(self, lora: Lora) -> Packed:
         """As load() takes it. Any thread may: it touches nothing of the engine's."""
         return self._runner.pack(lora)
 
@@ -181,7 +183,7 @@ class Engine:
             swaps=counters.swaps,
         )
 
-    def _place(self, version: int, adapter: PackedLora) -> int:
+    def _place(self, version: int, adapter: Packed) -> int:
         slot = self.slots.place(version)
         # Neither what the slot held nor an earlier `version` may be found in the prefix cache.
         self._scheduler.prefixes.keep_only(self.slots.versions())
@@ -273,6 +275,15 @@ class Engine:
     ) -> None:
         version = self.slots.active_version if sequence.version is None else sequence.version
         sequence.on_chunk(Chunk(tokens, logprobs, version, reason))
+
+
+def _runner(
+    backbone: AnyBackbone, lora_shape: LoraShape, limits: Limits
+) -> ModelRunner | PeftRunner:
+    rows, kept_bytes = limits.max_running, limits.prefix_cache_bytes
+    if isinstance(backbone, PeftBackbone):
+        return PeftRunner(backbone, rows, SLOTS, kept_bytes)
+    return ModelRunner(backbone, lora_shape, rows, SLOTS, kept_bytes)
 
 
 def _ignore(chunk: Chunk) -> None:

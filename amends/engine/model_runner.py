@@ -17,7 +17,7 @@ from torch import Tensor
 from amends.backbone import Backbone
 from amends.engine.kv_cache import Move
 from amends.engine.prefix_cache import BLOCK_TOKENS, BlockCopy
-from amends.engine.sampling import sample
+from amends.engine.sampling import draw
 from amends.engine.sequence import Piece
 from amends.engine.slot_linears import SlotLinears
 from amends.lora import Lora, LoraShape, PackedLora
@@ -190,21 +190,8 @@ class ModelRunner:
         drawing = [i for i, piece in enumerate(pieces) if piece.draws]
         if not drawing:
             return [], []
-        sequences = [pieces[i].sequence for i in drawing]
-        x = x[last[drawing]]
-        logits = self._linears.head(backbone.norm(x, backbone.final_norm)).float()
-        options = [s.request.sampling for s in sequences]
-        numbers = torch.tensor(
-            [
-                [o.temperature, o.top_p, s.uniform()]
-                for o, s in zip(options, sequences, strict=True)
-            ],
-            dtype=torch.float64,
-            device=backbone.device,
-        )
-        temperatures, top_ps = numbers[:, 0].float(), numbers[:, 1].float()
-        tokens, logprobs = sample(logits, temperatures, top_ps, numbers[:, 2])
-        return tokens.tolist(), logprobs.tolist()
+        logits = self._linears.head(backbone.norm(x[last[drawing]], backbone.final_norm)).float()
+        return draw(logits, [pieces[i].sequence for i in drawing])
 
 
 def _attend_row(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:

@@ -5,12 +5,27 @@ logits, settings and uniform number only, never on the rest of the batch; temper
 1) samples the pure policy.
 """
 
+from collections.abc import Sequence as Sequences
+
 import torch
 from torch import Tensor
 
-NUCLEUS = (
-    64  # top-p looks at this many tokens first, and at 16 times as many while they are too few
-)
+from amends.engine.sequence import Sequence
+
+NUCLEUS = 64  # top-p looks at so many tokens first, and at 16 times more while they are too few
+
+
+def draw(logits: Tensor, sequences: Sequences[Sequence]) -> tuple[list[int], list[float]]:
+    """One token of each sequence from its row of logits (B, V) float32; tokens and raw logprobs."""
+    options = [s.request.sampling for s in sequences]
+    numbers = torch.tensor(
+        [[o.temperature, o.top_p, s.uniform()] for o, s in zip(options, sequences, strict=True)],
+        dtype=torch.float64,
+        device=logits.device,
+    )
+    temperatures, top_ps = numbers[:, 0].float(), numbers[:, 1].float()
+    tokens, logprobs = sample(logits, temperatures, top_ps, numbers[:, 2])
+    return tokens.tolist(), logprobs.tolist()
 
 
 def sample(

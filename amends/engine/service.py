@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from amends.backbone import Backbone
-from amends.base_model import ensure_base_model, load_causal_lm, load_tokenizer, serving_dtype
+from amends.backbones import load_backbone
+from amends.base_model import ensure_base_model, load_tokenizer
 from amends.engine.engine import Engine
 from amends.engine.scheduler import QUEUE_RETRY_S, Limits
 from amends.engine.sequence import Chunk, Request, Sequence
@@ -222,7 +222,7 @@ def start(settings: Settings) -> EngineService:
     """Load the base model and start its engine (about two seconds for the default model)."""
     torch.set_num_threads(settings.threads)
     folder = ensure_base_model(settings)
-    backbone = Backbone(load_causal_lm(folder, serving_dtype(settings)), settings.context_tokens)
+    backbone = load_backbone(folder, settings)
     shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
     tokenizer = load_tokenizer(folder)
     renderer = PromptRenderer(tokenizer, settings.context_tokens, settings.max_response_tokens)

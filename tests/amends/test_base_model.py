@@ -36,6 +36,7 @@ from amends.base_model import (
     load_tokenizer,
 )
 from amends.errors import ModelUnavailable
+from amends.prompt import PLAIN_TEMPLATE
 from amends.settings import Settings
 from tests.tiny_gguf import make_tiny_wheel
 
@@ -281,10 +282,21 @@ def test_a_folder_without_weights_has_no_hash(model: Path) -> None:
         base_hash(model)
 
 
-def test_a_tokenizer_without_chat_template_is_refused(settings: Settings, wheel: Path) -> None:
+def test_a_tokenizer_without_chat_template_gets_a_plain_one(
+    settings: Settings, wheel: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = ensure_base_model(settings)
     (folder / "chat_template.jinja").unlink()
-    with pytest.raises(ModelUnavailable, match="no chat template"):
+    assert load_tokenizer(folder).chat_template == PLAIN_TEMPLATE
+    assert "no chat template" in caplog.text
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(settings: Settings, wheel: Path) -> None:
+    folder = ensure_base_model(settings)
+    kept = folder / "tokenizer_config.json"
+    found = json.loads(kept.read_text())
+    kept.write_text(json.dumps({**found, "eos_token": None}))
+    with pytest.raises(ModelUnavailable, match="an end token"):
         load_tokenizer(folder)
 
 

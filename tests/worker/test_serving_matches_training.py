@@ -1,17 +1,18 @@
 """Log-probabilities recorded while serving equal those that the trainer recomputes."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from amends.backbone import Backbone
-from amends.base_model import load_causal_lm
+from amends.backbones import AnyBackbone, load_backbone
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Request, Sampling
 from amends.lora import Lora
-from tests.tiny_model import make_tiny_model
+from amends.settings import Settings
+from tests.tiny_model import make_tiny_gpt_neox, make_tiny_model
 from worker.ppo.actor_critic import frozen_logprobs
 from worker.tokens import TokenBatch
 
@@ -20,7 +21,7 @@ PROMPTS = [tuple(range(3, 3 + length)) for length in (1, 5, 17, 40, 90, 131)]
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.05}
 
 
-def acting(backbone: Backbone, seed: int) -> Lora:
+def acting(backbone: AnyBackbone, seed: int) -> Lora:
     """An adapter that moves log-probabilities by about as much as a trained one does."""
     lora = Lora.fresh(backbone.lora_shape(4, 8.0), seed)
     generator = torch.Generator().manual_seed(seed)
@@ -29,9 +30,13 @@ def acting(backbone: Backbone, seed: int) -> Lora:
     return lora
 
 
+@pytest.mark.parametrize("make_model", [make_tiny_model, make_tiny_gpt_neox])
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
-def test_serving_matches_training(tmp_path: Path, dtype: torch.dtype) -> None:
-    backbone = Backbone(load_causal_lm(make_tiny_model(tmp_path), dtype), 256)
+def test_serving_matches_training(
+    tmp_path: Path, dtype: torch.dtype, make_model: Callable[[Path], Path]
+) -> None:
+    settings = Settings(dtype=str(dtype).removeprefix("torch."), context_tokens=256)
+    backbone = load_backbone(make_model(tmp_path), settings)
     versions = {1: acting(backbone, 1), 2: acting(backbone, 2)}
     engine = Engine(backbone, versions[1].shape, frozenset({2}), Limits(8, max_positions=256))
     for version, lora in versions.items():

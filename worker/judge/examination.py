@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Sampling
@@ -44,7 +44,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class Examiner:
-    backbone: Backbone
+    backbone: AnyBackbone
     tokens: AnswerTokens
     settings: LearningSettings
     beat: Callable[[], None]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from amends.lora import Lora
 from worker.tokens import TokenBatch
 
@@ -60,15 +60,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class ActorCritic:
-    backbone: Backbone
+    backbone: AnyBackbone
     lora: Lora
     value_head: ValueHead
 
     def evaluate(self, batch: TokenBatch, temperature: float) -> Evaluation:
         """Logprobs at the sampling temperature, and values; differentiable for LoRA and value
         head."""
-        packed = self.lora.pack(self.backbone.dtype, self.backbone.device)
-        hidden, _ = self.backbone.hidden(batch.token_ids, packed)
+        hidden, _ = self.backbone.hidden(batch.token_ids, self.lora)
         states = hidden[batch.rows, batch.before]
         logprobs = self.backbone.token_logprobs(states, batch.responses, temperature)
         values = self.value_head(states.detach())
@@ -77,10 +76,9 @@ class ActorCritic:
 
 @torch.no_grad()
 def frozen_logprobs(
-    backbone: Backbone, lora: Lora | None, batch: TokenBatch, temperature: float
+    backbone: AnyBackbone, lora: Lora | None, batch: TokenBatch, temperature: float
 ) -> Tensor:
     """Logprobs (B, R) under a policy that is not trained here (None: the base model)."""
-    packed = None if lora is None else lora.pack(backbone.dtype, backbone.device)
-    hidden, _ = backbone.hidden(batch.token_ids, packed)
+    hidden, _ = backbone.hidden(batch.token_ids, lora)
     states = hidden[batch.rows, batch.before]
     return batch.spread(backbone.token_logprobs(states, batch.responses, temperature))

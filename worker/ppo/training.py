@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Sampling
@@ -36,7 +36,7 @@ SCORE_FLOOR = -5.0
 class PpoParts:
     """What PPO works with; `reference` None is the base model."""
 
-    backbone: Backbone
+    backbone: AnyBackbone
     tokens: AnswerTokens
     reference: Lora | None
     scorer: Scorer

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from worker.data.examples import Answer
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
@@ -22,7 +22,7 @@ Beat = Callable[[], None]
 class Features:
     """`depths` in (0, 1]: which layers, as shares of the model's depth."""
 
-    backbone: Backbone
+    backbone: AnyBackbone
     tokens: AnswerTokens
     depths: tuple[float, ...]
     batch: int

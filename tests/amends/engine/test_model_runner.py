@@ -8,12 +8,12 @@ import pytest
 import torch
 from peft import PeftModel
 
-from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Request, Sampling, Sequence
 from amends.lora import Lora, save_lora
-from tests.tiny_families import FAMILIES, acting_lora, tiny
+from tests.tiny_families import FAMILIES, OTHERS, acting_lora, tiny, tiny_backbone
 
 WHOLE, IN_PIECES = 512, 7
 
@@ -44,7 +44,7 @@ class Oracle:
 
 
 def make_engine(
-    backbone: Backbone, loras: dict[int, Lora], prefill_tokens: int, kept_bytes: int = 1 << 20
+    backbone: AnyBackbone, loras: dict[int, Lora], prefill_tokens: int, kept_bytes: int = 1 << 20
 ) -> Engine:
     limits = Limits(
         max_running=6,
@@ -72,26 +72,26 @@ def ragged(versions: tuple[int, ...], shared: int) -> list[Request]:
 
 
 @pytest.mark.parametrize("versions", [(0,), (1,), (0, 1, 2)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
 def test_logprobs_equal_transformers_and_peft(
     family: str, versions: tuple[int, ...], tmp_path: Path
 ) -> None:
-    model = tiny(family)
-    backbone = Backbone(model, 64)
+    backbone = tiny_backbone(family)
     loras = {version: acting_lora(backbone, version) for version in (1, 2)}
-    oracle = Oracle(model, loras, tmp_path)
-    for prefill_tokens in (WHOLE, IN_PIECES):
-        for shared in (0, 32):
-            engine = make_engine(backbone, loras, prefill_tokens)
-            for done in engine.generate(ragged(versions, shared)):
-                found = torch.tensor(done.logprobs)
-                torch.testing.assert_close(found, oracle.logprobs(done), rtol=1e-4, atol=1e-4)
-            assert (engine.stats.prefix_hit_tokens > 50) == (shared > 0)
+    oracle = Oracle(tiny(family), loras, tmp_path)
+    ways = [(WHOLE, 0), (WHOLE, 32), (IN_PIECES, 0), (IN_PIECES, 32)]
+    for prefill_tokens, shared in ways[::3] if family in OTHERS else ways:
+        engine = make_engine(backbone, loras, prefill_tokens)
+        for done in engine.generate(ragged(versions, shared)):
+            found = torch.tensor(done.logprobs)
+            torch.testing.assert_close(found, oracle.logprobs(done), rtol=1e-4, atol=1e-4)
+        assert (engine.stats.prefix_hit_tokens > 50) == (shared > 0)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
 @pytest.mark.parametrize("prefill_tokens", [WHOLE, IN_PIECES])
-def test_reuse_changes_no_token(prefill_tokens: int) -> None:
-    backbone = Backbone(tiny("llama"), 64)
+def test_reuse_changes_no_token(prefill_tokens: int, family: str) -> None:
+    backbone = tiny_backbone(family)
     loras = {version: acting_lora(backbone, version) for version in (1, 2)}
     requests = ragged((0, 1, 2), shared=32)
     engine = make_engine(backbone, loras, prefill_tokens)
@@ -102,8 +102,11 @@ def test_reuse_changes_no_token(prefill_tokens: int) -> None:
     assert engine.stats.prefix_hit_tokens > 400
 
 
-def test_what_an_earlier_adapter_computed_is_not_found_after_its_slot_is_rewritten() -> None:
-    backbone = Backbone(tiny("llama"), 64)
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_what_an_earlier_adapter_computed_is_not_found_after_its_slot_is_rewritten(
+    family: str,
+) -> None:
+    backbone = tiny_backbone(family)
     request = Request(tuple(range(3, 53)), Sampling(8, 0.0), version=1)
     engine = make_engine(backbone, {1: acting_lora(backbone, 1)}, WHOLE)
     engine.generate([request])
