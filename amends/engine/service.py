@@ -19,12 +19,12 @@ import torch
 
 from amends.backbones import load_backbone
 from amends.base_model import ensure_base_model, load_tokenizer
-from amends.engine.engine import Engine
+from amends.engine.engine import Engine, Packed
 from amends.engine.scheduler import QUEUE_RETRY_S, Limits
 from amends.engine.sequence import Chunk, Request, Sequence
 from amends.engine.stats import EngineStats
 from amends.errors import AmendsError, EngineBusy
-from amends.lora import LoraShape, PackedLora, load_lora
+from amends.lora import LoraShape, load_lora
 from amends.prompt import PromptRenderer
 from amends.settings import Settings
 
@@ -162,7 +162,7 @@ class EngineService:
         self._wake.set()
         self._thread.join()
 
-    def _read(self, folder: Path) -> PackedLora:
+    def _read(self, folder: Path) -> Packed:
         return self._engine.pack(load_lora(folder, self._shape))
 
     async def _call(self, command: Callable[[], T]) -> T:

@@ -17,7 +17,7 @@ def amends_home(
     """The home that commands find in the environment; its base model is files that nobody loads."""
     model = tmp_path / "model"
     model.mkdir()
-    (model / "config.json").write_text("{}")
+    (model / "config.json").write_text('{"model_type": "llama", "hidden_act": "silu"}')
     (model / "model.safetensors").write_bytes(b"weights")
     home = tmp_path / "home"
     monkeypatch.setenv("AMENDS_HOME", str(home))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.amends.command_line import Amends
+from tests.tiny_model import make_tiny_gpt_neox
 
 PARTS = [
     "python",
@@ -64,3 +65,15 @@ def test_the_report_reads_one_line_per_part(
     lines = amends("doctor", "--port", port).stdout.splitlines()
 
     assert [part for part in PARTS if any(part in line[:20] for line in lines)] == PARTS
+
+
+def test_an_architecture_that_runs_slower_is_a_warning_with_the_reason(
+    amends: Amends, port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AMENDS_REDIS_URL")
+    monkeypatch.setenv("AMENDS_BASE_MODEL", str(make_tiny_gpt_neox(tmp_path / "other")))
+    findings = json.loads(amends("doctor", "--port", port, "--json").stdout)
+
+    model = next(finding for finding in findings if finding["name"] == "base model")
+    assert model["state"] == "warn"
+    assert "slower" in model["advice"] and "'gpt_neox'" in model["advice"]

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from amends.backbone import Backbone
+from amends.backbones import AnyBackbone
 from amends.base_model import load_causal_lm, load_tokenizer
 from amends.lora import Lora
+from amends.peft_backbone import PeftBackbone
 from amends.prompt import PromptRenderer
 from tests.tiny_model import make_tiny_model
 from tests.worker.recorder import Recorder
@@ -18,6 +20,7 @@ from worker.checkpoints import Checkpoints
 from worker.data.examples import Answer, Context
 from worker.learning_settings import LearningSettings
 from worker.reporting import Cancelled
+from worker.reward.features import Features
 from worker.sft import mean_nll, train_sft
 from worker.tokens import AnswerTokens, Tokens
 
@@ -61,12 +64,12 @@ def items(lm: tuple[Any, PromptRenderer]) -> list[Tokens]:
     ]
 
 
-def start(backbone: Backbone) -> Lora:
+def start(backbone: AnyBackbone) -> Lora:
     return Lora.fresh(backbone.lora_shape(4, 8.0), seed=0)
 
 
 def train(
-    backbone: Backbone,
+    backbone: AnyBackbone,
     items: Sequence[Tokens],
     folder: Path,
     report: Recorder | None = None,
@@ -161,3 +164,23 @@ def test_no_epochs_leave_the_policy_as_it_was(
     none = SETTINGS.model_copy(update={"sft_epochs": 0})
     trained = train(backbone, items, tmp_path, settings=none)
     assert all(torch.equal(t, start(backbone).tensors[n]) for n, t in trained.tensors.items())
+
+
+def test_both_forwards_learn_the_same_and_see_the_same_features(
+    lm: tuple[Any, PromptRenderer],
+    backbone: Backbone,
+    items: list[Tokens],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = make_tiny_model(tmp_path_factory.mktemp("again"))
+    other = PeftBackbone(load_causal_lm(folder, torch.float32), 256)
+    found = []
+    answer = Answer(Context("", "q?", (), (), None), "We open at 9.", None, True)
+    for place, forward in enumerate((backbone, other)):
+        trained = train(forward, items, tmp_path / str(place))
+        features = Features(forward, AnswerTokens(lm[1], "s"), (0.5, 1.0), 4, lambda: None)
+        found.append((mean_nll(forward, trained, items), features.of([answer, answer])))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-3)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-4)
+    assert found[0][0] < mean_nll(backbone, None, items) - 0.1

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 from amends.backbone import Backbone
+from amends.backbones import AnyBackbone, load_backbone
 from amends.base_model import load_causal_lm, load_tokenizer
 from amends.errors import NotEnoughData
 from amends.events import Stage
-from amends.lora import Lora
+from amends.lora import Lora, load_lora, save_lora
 from amends.prompt import PromptRenderer
-from tests.tiny_model import make_tiny_model
+from amends.settings import Settings
+from tests.tiny_model import make_tiny_gpt_neox, make_tiny_model
 from tests.worker.recorder import Recorder
 from worker.data.dataset import Dataset
 from worker.data.examples import (
@@ -132,7 +134,7 @@ def dataset(
 
 
 def make_round(
-    model: tuple[Backbone, PromptRenderer],
+    model: tuple[AnyBackbone, PromptRenderer],
     folder: Path,
     data: Dataset | None = None,
     report: Recorder | None = None,
@@ -154,6 +156,14 @@ def make_round(
         report=report or Recorder(),
     )
     return replace(task, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[AnyBackbone, PromptRenderer]:
+    """An architecture that the fused forward does not know."""
+    folder = make_tiny_gpt_neox(tmp_path_factory.mktemp("other"))
+    backbone = load_backbone(folder, Settings(dtype="float32", context_tokens=384))
+    return backbone, PromptRenderer(load_tokenizer(folder), 384, 64)
 
 
 def same_weights(one: Lora, other: Lora) -> bool:
@@ -388,3 +398,21 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
     assert same_weights(champion, first.candidate)  # training never touches it
     assert not same_weights(champion, second.candidate)
     assert second.metrics["reward/previous"] == 1.0
+
+
+def test_a_round_runs_whole_on_another_architecture(
+    other_model: tuple[AnyBackbone, PromptRenderer], tmp_path: Path
+) -> None:
+    report = Recorder()
+    backbone = other_model[0]
+    result = run_round(make_round(other_model, tmp_path / "round", report=report))
+
+    start = Lora.fresh(backbone.lora_shape(2, 4.0), SETTINGS.seed)
+    moved = [not torch.equal(t, start.tensors[n]) for n, t in result.candidate.tensors.items()]
+    assert all(moved) and result.reward is not None
+    assert report.finished == ["sft", "reward", "ppo", "gate"]
+    ratios = [numbers["val/first_ratio"] for numbers in report.numbers if "val/ratio" in numbers]
+    assert ratios == pytest.approx([1.0] * SETTINGS.ppo_updates, abs=1e-6)
+    save_lora(result.candidate, tmp_path / "adapter", "tiny")
+    again = load_lora(tmp_path / "adapter", backbone.lora_shape(2, 4.0))
+    assert same_weights(result.candidate, again)
