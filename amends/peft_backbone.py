@@ -38,7 +38,7 @@ class PeftBackbone:
         self._sizes, self._fan_in_fan_out = _linear_sizes(model, self._blocks)
         self._takes_positions = "position_ids" in signature(model.forward).parameters
         self._places: list[str] = []
-        self._peft = self._with_places(self.lora_shape(1, 1.0))
+        self._peft = self._with_a_place()
         self.layers_count = len(self._blocks)
         self.vocab_size: int = model.config.get_text_config().vocab_size
         self.dtype: torch.dtype = model.dtype
@@ -122,7 +122,11 @@ class PeftBackbone:
         **inputs: Any,
     ) -> tuple[Tensor, Any]:
         """The decoder's last states and the model's output, whose head sees only what `to_head`
-        makes of them."""
+        makes of them.
+
+        Rows of different LoRA are `adapter_names`' business. Rows of one are not, since PEFT counts
+        a layer's input by rows, and some models flatten rows and positions before a layer.
+        """
         states: list[Tensor] = []
 
         def cut(module: nn.Module, given: Any, output: Any) -> Any:
@@ -148,7 +152,7 @@ class PeftBackbone:
         """Which place each row uses, and the parameters that fill the places."""
         different = {id(lora): lora for lora in loras if lora is not None}
         while len(self._places) < len(different):
-            self._add_place(self._config(self.lora_shape(1, 1.0)))
+            self._add_place()
         place_of = dict(zip(different, self._places, strict=False))
         parameters = {
             f"{PREFIX}{name}.{place_of[key]}.weight": tensor
@@ -157,18 +161,20 @@ class PeftBackbone:
         }
         return [place_of.get(id(lora), _BASE) for lora in loras], parameters
 
-    def _with_places(self, shape: LoraShape) -> Any:
+    def _with_a_place(self) -> Any:
+        """The model as PEFT wraps it. Its first place is the active one, which a batch of one
+        adapter uses; places lie on the meta device and take no memory."""
         from peft import PeftModel
 
-        self._places.append("0")  # the active one, which a batch of one adapter uses
-        peft = PeftModel(self._model, self._config(shape), "0", low_cpu_mem_usage=True)
+        self._places.append("0")
+        peft = PeftModel(self._model, self._config(), "0", low_cpu_mem_usage=True)
         found = {
             name.removeprefix(PREFIX)
             for name, module in peft.named_modules()
             if hasattr(module, "lora_A")
         }
-        if found != set(shape.modules):
-            odd = sorted(found ^ set(shape.modules))[:3]
+        if found != set(self._sizes):
+            odd = sorted(found ^ set(self._sizes))[:3]
             raise ModelUnavailable(
                 f"{type(self._model).__name__}: expected PEFT to find the blocks' linear layers "
                 f"and no others by their names, it differs in {odd}"
@@ -176,17 +182,19 @@ class PeftBackbone:
         self._model.requires_grad_(False)
         return peft.eval()
 
-    def _add_place(self, config: Any) -> None:
+    def _add_place(self) -> None:
         name = str(len(self._places))
-        self._peft.add_adapter(name, config, low_cpu_mem_usage=True)
+        self._peft.add_adapter(name, self._config(), low_cpu_mem_usage=True)
         self._places.append(name)
 
-    def _config(self, shape: LoraShape) -> Any:
+    def _config(self) -> Any:
+        """Of rank 1 and scale 1: what fills a place has a rank of its own, and its scale in B."""
         from peft import LoraConfig
 
+        shape = self.lora_shape(1, 1.0)
         return LoraConfig(
-            r=shape.rank,
-            lora_alpha=shape.alpha,
+            r=1,
+            lora_alpha=1,
             target_modules=shape.target_modules,
             fan_in_fan_out=shape.fan_in_fan_out,
         )
