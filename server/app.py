@@ -53,24 +53,36 @@ from server.routes import (
     runs,
 )
 from server.settings import ServerSettings
-from server.state import LoadedModel, Policy, State
+from server.state import Engine, LoadedModel, Policy, State
 
 log = logging.getLogger(__name__)
 
+OBSTACLE_POLL_S: Final = 0.2
 LOG_FRAMES: Final = 512  # frames a conversation keeps for clients that reconnect, at least
 Loader = Callable[[Settings], LoadedModel]
 
 
 def load_model(shared: Settings) -> LoadedModel:
-    """The base model with its engine; blocks for seconds. Raises ModelUnavailable."""
+    """The base model with the engine that the settings name; blocks for seconds. Raises
+    ModelUnavailable.
+    """
     from amends.base_model import base_hash, ensure_base_model, load_tokenizer
-    from amends.engine.service import start
     from amends.prompt import PromptRenderer
 
     folder = ensure_base_model(shared)
     tokenizer = load_tokenizer(folder)
     renderer = PromptRenderer(tokenizer, shared.context_tokens, shared.max_response_tokens)
-    return LoadedModel(start(shared), renderer, base_hash(folder))
+    return LoadedModel(_start_engine(shared), renderer, base_hash(folder))
+
+
+def _start_engine(shared: Settings) -> Engine:
+    if shared.engine == "vllm":
+        from amends.engine.remote import start as remote
+
+        return remote.start(shared)
+    from amends.engine import service
+
+    return service.start(shared)
 
 
 def create_app(
@@ -98,8 +110,8 @@ def create_app(
             await state.channels.close(settings.shutdown_s)
             serving.cancel()
             await asyncio.wait([serving])
-            if state.policy is not None:
-                await to_thread.run_sync(state.policy.engine.close)
+            if state.engine is not None:
+                await to_thread.run_sync(state.engine.close)
             state.jobs.close()
             redis.close()
 
@@ -149,8 +161,14 @@ def build_state(
 async def _serve(state: State, load: Loader) -> None:
     """Loads the model, catches up with the champion, then follows it until cancelled."""
     model = await to_thread.run_sync(load, state.shared)
+    state.engine = model.engine
     languages = await to_thread.run_sync(Languages)
     policy = await to_thread.run_sync(build_policy, state, model, languages)
+    while model.engine.alive and (obstacle := model.engine.obstacle):  # vLLM may start after us
+        if obstacle != state.waits_for:
+            log.info("waiting: %s", obstacle)
+        state.waits_for = obstacle
+        await asyncio.sleep(OBSTACLE_POLL_S)
     await policy.watcher.follow()
     state.policy = policy
     log.info("ready; version %d answers", model.engine.active_version)

@@ -33,7 +33,11 @@ from server.tally import Tally
 
 
 class Engine(Swappable, Protocol):
-    """What the server needs of an engine (amends.engine.service.EngineService)."""
+    """What the server needs of an engine (amends.engine.service.EngineService, or
+    amends.engine.remote.service.RemoteEngine)."""
+
+    @property
+    def obstacle(self) -> str | None: ...
 
     def stream(self, request: Request) -> AsyncGenerator[Chunk, None]: ...
 
@@ -83,11 +87,14 @@ class State:
     activity: Activity
     channels: Channels
     thumbs: Tally[tuple[int, int]] = field(default_factory=Tally)  # by version and value
+    engine: Engine | None = None
     policy: Policy | None = None
+    waits_for: str | None = None
     failure: str | None = None
 
     def require_policy(self) -> Policy:
         """Raises ModelUnavailable while the model is loading, or when it could not be."""
         if self.policy is None:
-            raise ModelUnavailable(self.failure or "the policy is loading; come back in a moment")
+            reason = self.failure or self.waits_for
+            raise ModelUnavailable(reason or "the policy is loading; come back in a moment")
         return self.policy

@@ -63,6 +63,11 @@ class EngineService:
         """False once the engine's thread has ended: nothing will be answered any more."""
         return self._thread.is_alive()
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why no request can be answered now; None when they are."""
+        return None if self.alive else "the engine has stopped"
+
     def versions(self) -> tuple[int, ...]:
         """Versions that can answer now."""
         return self._engine.slots.versions()

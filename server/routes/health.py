@@ -36,11 +36,11 @@ def readyz(state: StateOf) -> JSONResponse:
     """The model is loaded and the store answers. `refusal`: a newer champion that could not be
     loaded; `candidate_refusal`: a candidate, whose conversations the champion answers.
     """
-    if state.policy is None or not state.policy.engine.alive:
-        reason = state.failure or "the policy is loading"
-        if state.policy is not None:
-            reason = "the engine has stopped"
-        return JSONResponse(NotReady(ready=False, reason=reason).model_dump(), 503)
+    if state.policy is None:
+        return _not_ready(state.failure or state.waits_for or "the policy is loading")
+    obstacle = state.policy.engine.obstacle
+    if obstacle is not None:
+        return _not_ready(obstacle)
     state.activity.visitors_active()  # 503 when the store does not answer
     ready = Ready(
         ready=True,
@@ -49,3 +49,7 @@ def readyz(state: StateOf) -> JSONResponse:
         candidate_refusal=state.policy.watcher.candidate_refusal,
     )
     return JSONResponse(ready.model_dump())
+
+
+def _not_ready(reason: str) -> JSONResponse:
+    return JSONResponse(NotReady(ready=False, reason=reason).model_dump(), 503)

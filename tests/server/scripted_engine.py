@@ -35,6 +35,10 @@ class ScriptedEngine:
     def active_version(self) -> int:
         return self._active
 
+    @property
+    def obstacle(self) -> str | None:
+        return None if self.alive else "the engine has stopped"
+
     def versions(self) -> tuple[int, ...]:
         return tuple({0, self._active, *self.loaded})
 

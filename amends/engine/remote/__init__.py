@@ -1,0 +1,1 @@
+"""vLLM servers answer instead of the embedded engine: the same interface over HTTP."""
