@@ -188,7 +188,7 @@ class Fleet:
             async with asyncio.timeout(limit_s):
                 await self._restore(member, held)
             if member.standing is Standing.SLOW:
-                limit_s = self.patience.look_s
+                limit_s = self.patience.first_token_s
                 async with asyncio.timeout(limit_s):
                     base = self._versions.name_of(0)
                     await member.replica.prompt_logprobs(base, self._golden_prompt)

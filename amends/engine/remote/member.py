@@ -19,7 +19,7 @@ class Patience:
     """How long what may take, in seconds."""
 
     look_every_s: float = 1.0
-    look_s: float = 5.0  # for a replica to say what it holds
+    look_s: float = 10.0  # for a replica to say what it holds
     load_s: float = 30.0  # for an adapter to be loaded and checked while it is published
     first_load_s: float = 120.0  # the same while nobody waits: a fresh replica is not warm yet
     aside_s: float = 15.0  # how long a slow replica is left alone before it is looked at
@@ -36,7 +36,7 @@ class Standing(Enum):
 @dataclass(eq=False)
 class Member:
     """A replica and what we know of it. `adapters` are the names that it holds and was seen to
-    use."""
+    use, `refused` those that it would not load again since it was down."""
 
     name: str
     replica: Replica

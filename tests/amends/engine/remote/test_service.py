@@ -326,6 +326,22 @@ def test_what_cannot_be_answered_is_refused(installs: Installs) -> None:
     run(work())
 
 
+def test_waiting_requests_are_bounded(installs: Installs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("amends.engine.remote.service.MAX_WAITING", 2)
+    install = installs(1)
+    install.peers[0].first_pause_s = 2.0
+
+    async def work() -> None:
+        await install.ready()
+        waiting = [asyncio.create_task(stream(install.engine)) for _ in range(2)]
+        await until(lambda: install.engine.queue_depth() == 2)
+        with pytest.raises(EngineBusy, match="2 requests are waiting already"):
+            await stream(install.engine)
+        assert [tokens_of(chunks) for chunks in await asyncio.gather(*waiting)] == [expected(0)] * 2
+
+    run(work())
+
+
 def test_a_candidate_is_loaded_beside_the_champion_and_unloaded_again(installs: Installs) -> None:
     install = installs(2)
     engine = install.engine
