@@ -68,8 +68,7 @@ class AdapterWatcher:
         self._seen: _Stamp | None = None
         self.refused = 0  # adapters that the engine would not take, so far
         self.swap_s = Histogram(SWAP_S)  # from the alias' move to the end of the swap
-        self._pause_s = POLL_S  # until it is looked again
-        self._unfinished = False
+        self.retry_after_s: float | None = None  # the engine was busy; None: nothing to try again
         self.canary: Canary | None = None
         self.refusals: dict[Alias, Refusal] = {}
 
@@ -88,14 +87,14 @@ class AdapterWatcher:
         while True:
             if not self._engine.alive:
                 raise ModelUnavailable("the engine has stopped; its log says why")
-            if self._unfinished or self._stamp() != self._seen:
+            if self.retry_after_s is not None or self._stamp() != self._seen:
                 await self.follow()
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(self.retry_after_s or POLL_S)
 
     async def follow(self) -> None:
         """Has the engine do what the aliases say now, or notes why not; the champion first."""
         watched, moved = self._seen is not None, self._stamp()
-        self._seen, self._unfinished, self._pause_s = moved, False, POLL_S
+        self._seen, self.retry_after_s = moved, None
         try:
             aliases = await to_thread.run_sync(self._adapters.pointers)
         except (AdapterRefused, OSError) as error:
@@ -127,7 +126,7 @@ class AdapterWatcher:
             self.refusals.pop(alias, None)
         except EngineBusy as error:
             # Every slot is taken by running turns, or a replica of vLLM was too slow.
-            self._unfinished, self._pause_s = True, error.retry_after_s
+            self.retry_after_s = error.retry_after_s
             self._note(alias, version, f"not yet, will be tried again: {error}", logging.WARNING)
         except (AdapterRefused, NotFound, OSError) as error:
             self.refused += self._note(alias, version, error)

@@ -164,15 +164,25 @@ async def _serve(state: State, load: Loader) -> None:
     state.engine = model.engine
     languages = await to_thread.run_sync(Languages)
     policy = await to_thread.run_sync(build_policy, state, model, languages)
-    while model.engine.alive and (obstacle := model.engine.obstacle):  # vLLM may start after us
+    while (obstacle := await _obstacle(policy)) is not None:
         if obstacle != state.waits_for:
             log.info("waiting: %s", obstacle)
         state.waits_for = obstacle
         await asyncio.sleep(OBSTACLE_POLL_S)
-    await policy.watcher.follow()
     state.policy = policy
     log.info("ready; version %d answers", model.engine.active_version)
     await policy.watcher.run()
+
+
+async def _obstacle(policy: Policy) -> str | None:
+    """Why the champion does not answer yet: vLLM may start after us, or still be loading it."""
+    obstacle = policy.engine.obstacle if policy.engine.alive else None
+    if obstacle is None:
+        await policy.watcher.follow()
+        refusal = policy.watcher.refusal
+        if refusal is not None and policy.watcher.retry_after_s is not None:
+            obstacle = refusal.reason
+    return obstacle
 
 
 def _ended(state: State, serving: asyncio.Task[None], on_fatal: Callable[[], None]) -> None:

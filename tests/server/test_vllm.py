@@ -71,6 +71,20 @@ def test_the_server_waits_for_its_replicas_and_follows_the_champion(
     assert set(turn.sampled.token_ids) <= set(range(LETTERS + 20, LETTERS + 40))
 
 
+def test_nobody_is_answered_by_the_base_model_while_the_champion_is_loading(
+    server: RunningServer, peers: list[VllmPeer], tmp_path: Path
+) -> None:
+    wait_until(lambda: "no vLLM server can answer" in readiness(server)[1])
+    publish_acting(server.state.shared.home, tmp_path / "model")
+    adapters = AdapterStore(server.state.shared.adapters_folder, base_hash(tmp_path / "model"))
+    adapters.activate(1, "operator", "better")
+    peers[0].fails_at = 1
+    peers[0].start()
+    wait_until(lambda: "will be tried again" in readiness(server)[1])
+    peers[0].fails_at = None
+    assert server.wait_ready().http.get("/readyz").json()["policy_version"] == 1
+
+
 def test_a_visitor_loses_nothing_when_replicas_die(
     server: RunningServer, peers: list[VllmPeer]
 ) -> None:

@@ -35,6 +35,7 @@ class VllmPeer:
         self.ready = True
         self.refuses: str | None = None  # what it says instead of loading
         self.token_of: Callable[[int, int], int] = lambda version, at: 1000 * version + at
+        self.fails_at: int | None = None  # a version at whose loading its connections break
         self.no_effect: set[int] = set()
         self.not_finite: set[int] = set()
         self.load_pause_s = 0.0
@@ -138,7 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _load(self, body: dict[str, str]) -> None:
         name, peer = body["lora_name"], self.peer
         time.sleep(peer.load_pause_s)
-        if peer.refuses is not None:
+        if version_of(Path(body["lora_path"])) == peer.fails_at:
+            self.close_connection = True
+        elif peer.refuses is not None:
             self._answer(500, _error(peer.refuses))
         elif name in peer.adapters:
             self._answer(400, _error(f"The lora adapter '{name}' has already been loaded."))
