@@ -37,7 +37,8 @@ class Finding:
 
 
 def doctor(host: Host = "127.0.0.1", port: Port = 8765, as_json: AsJson = False) -> None:
-    """Check Python, torch, memory, disk, base model, store, port, workers, documents, adapters.
+    """Check Python, torch, memory, disk, base model, store, port, workers, documents, adapters,
+    and replicas of vLLM where visitors are answered by them.
 
     Exit code 1 when anything fails; warnings do not count.
     """
@@ -67,6 +68,8 @@ def examine(settings: Settings, host: str, port: int) -> Iterator[Finding]:
     yield listening(settings, host, port)
     yield attempt("documents", lambda: documents(settings))
     yield attempt("adapters", lambda: adapters(settings))
+    if settings.engine == "vllm":
+        yield replicas(settings)
 
 
 def attempt(name: str, check: Callable[[], Finding]) -> Finding:
@@ -200,3 +203,20 @@ def adapters(settings: Settings) -> Finding:
         versions.verify(manifest.version)
     champion = versions.alias("champion")
     return Finding("adapters", "ok", f"{len(manifests)} intact, champion: version {champion}")
+
+
+def replicas(settings: Settings) -> Finding:
+    import httpx
+
+    silent = []
+    for url in settings.vllm_urls:
+        try:
+            httpx.get(f"{url}/health", timeout=PING_S, trust_env=False).raise_for_status()
+        except httpx.HTTPError as error:
+            silent.append(f"{url}: {error}")
+    count = len(settings.vllm_urls)
+    found = "; ".join([f"{count - len(silent)} of {count} answer", *silent])
+    if silent:
+        advice = "start them as docs/vllm.md says, or take them out of AMENDS_VLLM_URLS"
+        return Finding("vllm", "fail" if len(silent) == count else "warn", found, advice)
+    return Finding("vllm", "ok", found)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.amends.command_line import Amends
+from tests.amends.engine.remote.vllm_peer import VllmPeer
 from tests.tiny_model import make_tiny_gpt_neox
 
 PARTS = [
@@ -56,6 +57,21 @@ def test_workers_that_do_not_answer_and_broken_documents_fail(
     }
     assert set(failed) == {"workers", "documents"}
     assert "train" in failed["workers"] and "default" in failed["workers"]
+
+
+def test_replicas_of_vllm_that_do_not_answer_are_named(
+    amends: Amends, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AMENDS_REDIS_URL")
+    peer = VllmPeer().start()
+    monkeypatch.setenv("AMENDS_ENGINE", "vllm")
+    monkeypatch.setenv("AMENDS_VLLM_URLS", f"{peer.url},http://127.0.0.1:{port}")
+    try:
+        findings = json.loads(amends("doctor", "--port", port, "--json").stdout)
+    finally:
+        peer.stop()
+    assert findings[-1]["state"] == "warn"
+    assert findings[-1]["found"].startswith(f"1 of 2 answer; http://127.0.0.1:{port}: ")
 
 
 def test_the_report_reads_one_line_per_part(
