@@ -9,7 +9,7 @@ its request on the replica.
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +20,7 @@ from amends.engine.remote.response import Response
 from amends.engine.remote.versions import Versions
 from amends.engine.sequence import Chunk, Request
 from amends.engine.stats import Counters, EngineStats
-from amends.errors import AdapterRefused, EngineBusy, InvalidInput, NotFound
+from amends.errors import AdapterRefused, EngineBusy, InvalidInput
 from amends.lora import LoraShape, load_lora
 
 log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class RemoteEngine:
 
     # What follows runs in the engine's own loop.
 
-    async def _write(self, request: Request, put: Any) -> None:
+    async def _write(self, request: Request, put: Callable[[Chunk], None]) -> None:
         needed = len(request.prompt_ids) + request.sampling.max_tokens
         if not request.prompt_ids or needed > self._context_tokens:
             raise InvalidInput(
@@ -205,10 +205,9 @@ class RemoteEngine:
         self._versions.drop(version)
 
     async def _activate(self, version: int) -> None:
-        if version not in self.versions():
-            raise NotFound(f"version {version} is not loaded and has no folder to load it from")
-        self._counters.swaps += version != self.active_version
+        before = self.active_version
         self._versions.activate(version)
+        self._counters.swaps += version != before
 
     def _run(self) -> None:
         try:

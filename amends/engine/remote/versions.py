@@ -61,8 +61,10 @@ class Versions:
         self._open[loaded.version] = loaded
 
     def keep(self, version: int) -> None:
-        """It stays until it is dropped, or until it has been active and another one is."""
-        self._open[version].kept = True
+        """It stays until it is dropped, or until it has been active and another one is. Raises
+        NotFound.
+        """
+        self._known(version).kept = True
 
     def wanted(self) -> tuple[Loaded, ...]:
         """What a replica must hold before it answers, the base model first."""
@@ -78,11 +80,7 @@ class Versions:
 
     def acquire(self, version: int | None) -> Loaded:
         """Bind a response to a version; None means the active one. Raises NotFound."""
-        wanted = self.active_version if version is None else version
-        if wanted not in self._open:
-            known = ", ".join(str(v) for v in self._open)
-            raise NotFound(f"version {wanted} is not loaded; loaded are {known}")
-        loaded = self._open[wanted]
+        loaded = self._known(self.active_version if version is None else version)
         loaded.references += 1
         return loaded
 
@@ -93,11 +91,9 @@ class Versions:
 
     def activate(self, version: int) -> None:
         """Requests that name no version get this one. Raises NotFound."""
-        if version not in self._open:
-            raise NotFound(f"version {version} is not loaded")
+        self._known(version).kept = False
         if version != self.active_version:
             self.previous_version, self.active_version = self.active_version, version
-        self._open[version].kept = False
 
     def drop(self, version: int) -> None:
         """No new request can ask for it; nothing happens where it is not known. Raises NotFound
@@ -115,6 +111,12 @@ class Versions:
             if loaded.version not in spared and not loaded.kept and self._over(loaded):
                 self._leaving.append(self._open.pop(loaded.version))
         self._leaving = [loaded for loaded in self._leaving if not self._over(loaded)]
+
+    def _known(self, version: int) -> Loaded:
+        if version not in self._open:
+            known = ", ".join(str(v) for v in self._open)
+            raise NotFound(f"version {version} is not loaded; loaded are {known}")
+        return self._open[version]
 
     def _over(self, loaded: Loaded) -> bool:
         return not loaded.references and self._clock() - loaded.idle_since_s >= GRACE_S
