@@ -20,7 +20,7 @@ from amends.engine.remote.service import RemoteEngine
 from amends.engine.remote.start import start
 from amends.engine.sequence import Chunk, Request, Sampling
 from amends.errors import AdapterRefused, EngineBusy
-from amends.lora import Lora, save_lora
+from amends.lora import Lora, PackedLora, save_lora
 from amends.prompt import PromptRenderer
 from amends.settings import Settings
 from tests.vllm.vllm_process import PYTHON, VllmProcess
@@ -46,7 +46,7 @@ class Setup:
         self.backbone = Backbone(load_causal_lm(model, torch.bfloat16), CONTEXT)
         self.shape = self.backbone.lora_shape(self.settings.lora_rank, self.settings.lora_alpha)
         self.renderer = PromptRenderer(load_tokenizer(model), CONTEXT, 96)
-        self.loras: dict[int, Lora | None] = {0: None}
+        self.loras: dict[int, PackedLora | None] = {0: None}
 
     def adapter(self, version: int) -> Path:
         """The folder of an adapter that moves every log-probability far."""
@@ -57,7 +57,7 @@ class Setup:
                 if name.endswith("lora_B"):
                     tensor.normal_(0, 0.03, generator=torch.Generator().manual_seed(version))
             save_lora(lora, folder, "base")
-            self.loras[version] = lora
+            self.loras[version] = lora.pack(torch.bfloat16)
         return folder
 
     def request(self, seed: int, tokens: int = 24, version: int | None = None) -> Request:
@@ -71,11 +71,8 @@ class Setup:
         request, chunks = done
         written = [token for chunk in chunks for token in chunk.token_ids]
         recorded = [value for chunk in chunks for value in chunk.logprobs]
-        lora = self.loras[version]
-        hidden, _ = self.backbone.hidden(
-            torch.tensor([[*request.prompt_ids, *written]]),
-            None if lora is None else lora.pack(torch.bfloat16),
-        )
+        tokens = torch.tensor([[*request.prompt_ids, *written]])
+        hidden, _ = self.backbone.hidden(tokens, self.loras[version])
         states = hidden[0, len(request.prompt_ids) - 1 : -1]
         ours = self.backbone.token_logprobs(states, torch.tensor(written)).tolist()
         return fmean(abs(a - b) for a, b in zip(ours, recorded, strict=True))
