@@ -47,8 +47,8 @@ def programs() -> list[Program]:
         Program("ours", "ours_websocket.py", 2, {"via": "websocket"}),
         Program(f"transformers {version('transformers')}", "transformers_generate.py", 0),
         Program(f"peft {version('peft')}", "peft_mixed.py", 2),
-        Program(llama[0], "llama_cpp.py", 0, environment=llama[1]),
-        Program(llama[0], "llama_cpp.py", 1, environment=llama[1]),
+        Program(llama[0], "llamacpp.py", 0, environment=llama[1]),
+        Program(llama[0], "llamacpp.py", 1, environment=llama[1]),
         Program(vllm[0], "vllm_cpu.py", 0, {"via": "http"}, vllm[1]),
         Program(vllm[0], "vllm_cpu.py", 2, {"via": "http"}, vllm[1]),
     ]

@@ -159,7 +159,9 @@ class EngineService:
         """
         if folder is not None:
             await self.load(version, folder)
-        await self._call(lambda: self._engine.activate(version))
+        if self._ended:
+            raise EngineBusy("the engine has stopped; restart the server", retry_after_s=30.0)
+        self._engine.activate(version)  # one assignment: it does not wait for the present step
 
     def close(self) -> None:
         """Stop the thread after the present step; streams in flight end as cancelled."""

@@ -120,7 +120,7 @@ def _write(writer: GGUFWriter) -> None:
 
 
 if __name__ == "__main__":
-    workload = Workload.from_argument()
+    workload = Workload(**json.loads(Path(sys.argv[1]).read_text()))
     model, folder = Path(workload.model), Path(sys.argv[2])
     write_model(model, folder / "model.gguf")
     write_lora(Path(workload.adapters[0]), model, folder / "lora.gguf")

@@ -1,7 +1,5 @@
 """llama.cpp in bench-serving: batched greedy decoding, without a LoRA and with one for all streams.
 
-    .venv-llama/bin/python benchmarks/engines/llamacpp.py WORKLOAD.json
-
 Each step decodes one token of every stream under way and fills the batch with what is left of the
 prompts, as llama.cpp's own server does. Not named llama_cpp: the script would then import itself.
 """
@@ -17,9 +15,10 @@ from typing import NamedTuple
 
 import llama_cpp
 import numpy as np
-from cells import Workload, Written, measure, report
+from cells import Began, Workload, arguments, serve
 
 BATCH_TOKENS = 512
+MOST_STREAMS = 32
 _ERROR = 4  # ggml's log level
 
 
@@ -47,7 +46,7 @@ class LlamaCpp:
         model = llama_cpp.llama_model_default_params()
         self._model = llama_cpp.llama_model_load_from_file(bytes(gguf), model)
         context = llama_cpp.llama_context_default_params()
-        streams = max(2, *workload.streams)  # two warm it up
+        streams = MOST_STREAMS
         longest = max(len(ids) for prompts in workload.prompts.values() for ids in prompts)
         context.n_seq_max = streams
         context.n_ctx = streams * (longest + workload.new_tokens)
@@ -67,10 +66,8 @@ class LlamaCpp:
         if not lora or llama_cpp.llama_set_adapters_lora(self._context, loras, 1, scales):
             raise RuntimeError(f"llama.cpp could not use {gguf}; its error is on stderr")
 
-    def run(
-        self, prompts: Sequence[Sequence[int]], versions: Sequence[int], written: Written
-    ) -> None:
-        """`versions` says nothing here: all streams have the context's LoRA."""
+    def run(self, prompts: Sequence[Sequence[int]], live: Sequence[int], began: Began) -> int:
+        """`live` says nothing here: all streams have the context's LoRA."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
         unread = deque(
             Token(id, stream, position, position == len(ids) - 1)
@@ -87,10 +84,11 @@ class LlamaCpp:
             for i, (_, stream, position, draws) in enumerate(tokens):
                 if draws:
                     best = int(self.logits(i).argmax())
-                    written(stream)
+                    began(stream)
                     left[stream] -= 1
                     if left[stream]:  # end tokens count as any other
                         drawn.append(Token(best, stream, position + 1, True))
+        return self._new_tokens * len(prompts)
 
     def logits(self, i: int) -> np.ndarray:
         """(V,) after token i of the last batch."""
@@ -109,22 +107,19 @@ class LlamaCpp:
 
 
 def main() -> None:
-    workload = Workload.from_argument()
+    workload, versions = arguments()
+    if versions > 1:
+        sys.exit("two LoRA versions cannot share a batch in llama.cpp")
     with TemporaryDirectory(prefix="amends-gguf-") as folder:
         script = str(Path(__file__).with_name("llama_gguf.py"))
         # In its own process: what it needs is not counted as llama.cpp's memory.
-        command = [sys.executable, script, sys.argv[1], folder]
-        made = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+        made = subprocess.run([sys.executable, script, sys.argv[1], folder], check=False)
         if made.returncode:
-            reason = made.stderr.strip().rpartition("\n")[2]
-            for versions in (0, 1, 2):
-                report({"versions": versions, "skipped": reason})
-            return
+            sys.exit(made.returncode)
         engine = LlamaCpp(Path(folder, "model.gguf"), workload)
-        measure(workload, 0, engine.run)
-        engine.use_lora(Path(folder, "lora.gguf"))
-        measure(workload, 1, engine.run)
-    report({"versions": 2, "skipped": "two LoRA versions cannot share a batch in llama.cpp"})
+        if versions:
+            engine.use_lora(Path(folder, "lora.gguf"))
+        serve(workload, versions, engine.run)
 
 
 if __name__ == "__main__":

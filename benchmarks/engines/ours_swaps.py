@@ -102,6 +102,23 @@ async def visitors(server: AmendsServer, count: int, seen: Seen) -> AsyncIterato
         await asyncio.gather(*chats)
 
 
+async def load(server: AmendsServer, version: int) -> float:
+    """Makes it the candidate, with no share yet; seconds until it can answer."""
+    moved, name = time.perf_counter(), f"amends-v{version}"
+    store = server.adapters
+    await asyncio.to_thread(
+        store.set_candidate, version, "bench", "benchmark", share=0.0, force=True
+    )
+    async with httpx.AsyncClient(base_url=server.url, timeout=60.0) as http:
+        headers = {"Authorization": f"Bearer {server.staff_token}"}
+        while time.perf_counter() < moved + 60:
+            models = (await http.get("/v1/models", headers=headers)).json()["data"]
+            if any(model["id"] == name for model in models):
+                return time.perf_counter() - moved
+            await asyncio.sleep(0.01)
+    raise RuntimeError(f"version {version} was not loaded within 60 s")
+
+
 async def swap(server: AmendsServer, version: int) -> float:
     """Moves the alias; seconds from then until the server says that new turns use it."""
     await asyncio.to_thread(server.adapters.activate, version, "bench", "benchmark", force=True)
@@ -118,7 +135,9 @@ async def swap(server: AmendsServer, version: int) -> float:
 
 async def swaps_of_fresh_versions(server: AmendsServer, folder: Path) -> None:
     """16 streams; windows without and with swaps in turn, so that both see the same machine."""
-    quiet, swapping, took = Seen(), Seen(), []
+    quiet, swapping = Seen(), Seen()
+    loads: list[float] = []
+    swaps: list[float] = []
     for window in range(2 * WINDOWS):
         seen = swapping if window % 2 else quiet
         async with visitors(server, 16, seen):
@@ -128,12 +147,14 @@ async def swaps_of_fresh_versions(server: AmendsServer, folder: Path) -> None:
                 continue
             for _ in range(SWAPS_A_WINDOW):
                 version = await asyncio.to_thread(published, server.adapters, folder)
+                loads.append(await load(server, version))
                 await asyncio.sleep(WINDOW_S / SWAPS_A_WINDOW / 2)
-                took.append(await swap(server, version))
+                swaps.append(await swap(server, version))
                 await asyncio.sleep(WINDOW_S / SWAPS_A_WINDOW / 2)
-    p = _percentiles(took)
-    report({"metric": "swap_s", "stat": "p50", "streams": 16, "value": p[49], "swaps": len(took)})
-    report({"metric": "swap_s", "stat": "p99", "streams": 16, "value": p[98], "swaps": len(took)})
+    for metric, took in (("load_s", loads), ("swap_s", swaps)):
+        p, setting = _percentiles(took), {"streams": 16, "swaps": len(took)}
+        report({"metric": metric, "stat": "p50", **setting, "value": p[49]})
+        report({"metric": metric, "stat": "p99", **setting, "value": p[98]})
     before, during = _percentiles(quiet.gaps_s), _percentiles(swapping.gaps_s)
     added = {"metric": "added_token_latency_s", "streams": 16}
     for stat, at in (("p50", 49), ("p99", 98)):
@@ -187,7 +208,7 @@ def main() -> None:
     ):
         asyncio.run(swaps_of_fresh_versions(server, Path(second)))
         versions = [published(server.adapters, Path(folder)) for folder in (first, second)]
-        for version in versions:
+        for version in versions:  # champion and previous: both stay loaded
             asyncio.run(swap(server, version))
         seen = asyncio.run(storm(server, versions))
         setting = {"swaps": STORM_SWAPS, "streams": STORM_STREAMS, "turns": len(seen.turns)}

@@ -19,7 +19,6 @@ from amends.engine.remote.fleet import RETRY_S, Fleet
 from amends.engine.remote.response import Response
 from amends.engine.remote.versions import Versions
 from amends.engine.sequence import Chunk, Request
-from amends.engine.stats import Counters, EngineStats
 from amends.errors import AdapterRefused, EngineBusy, InvalidInput
 from amends.lora import LoraShape, load_lora
 
@@ -39,7 +38,6 @@ class RemoteEngine:
         self._versions = versions
         self._shape = lora_shape
         self._context_tokens = context_tokens
-        self._counters = Counters()
         self._publishing = asyncio.Lock()
         self._stop = asyncio.Event()
         self._loop = asyncio.new_event_loop()
@@ -69,22 +67,14 @@ class RemoteEngine:
         """Requests without a token."""
         return sum(member.waiting for member in self._fleet.members)
 
+    def running(self) -> int:
+        """Requests that are being written."""
+        return sum(member.running for member in self._fleet.members)
+
     @property
-    def stats(self) -> EngineStats:
-        """What was asked of all replicas together; what each does, its own /metrics say. Tokens
-        found in a prefix cache are not known here: both counts stay 0.
-        """
-        counters = self._counters
-        return EngineStats(
-            running=sum(member.running for member in self._fleet.members),
-            waiting=self.queue_depth(),
-            slots_in_use=len(self.versions()),
-            prompt_tokens=dict(counters.prompt_tokens),
-            written_tokens=dict(counters.written_tokens),
-            prefix_lookup_tokens=0,
-            prefix_hit_tokens=0,
-            swaps=counters.swaps,
-        )
+    def stats(self) -> None:
+        """Nothing is counted here: each replica has a /metrics of its own."""
+        return None
 
     async def stream(self, request: Request) -> AsyncGenerator[Chunk, None]:
         """Chunks as they are written; closing the iterator cancels.
@@ -178,18 +168,8 @@ class RemoteEngine:
         if waiting >= MAX_WAITING * len(self._fleet.members):
             raise EngineBusy(f"{waiting} requests are waiting already", RETRY_S)
         loaded = self._versions.acquire(request.version)
-        counts = self._counters
-        version = loaded.version
-        read = counts.prompt_tokens
-        read[version] = read.get(version, 0) + len(request.prompt_ids)
-
-        def count(chunk: Chunk) -> None:
-            for _ in chunk.token_ids:
-                counts.wrote(version)
-            put(chunk)
-
         try:
-            await Response(self._fleet, loaded, request, count).write()
+            await Response(self._fleet, loaded, request, put).write()
         finally:
             self._versions.release(loaded)
 
@@ -205,9 +185,7 @@ class RemoteEngine:
         self._versions.drop(version)
 
     async def _activate(self, version: int) -> None:
-        before = self.active_version
         self._versions.activate(version)
-        self._counters.swaps += version != before
 
     def _run(self) -> None:
         try:

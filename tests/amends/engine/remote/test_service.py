@@ -36,8 +36,6 @@ def test_a_response_has_its_tokens_their_logprobs_and_one_version(installs: Inst
         assert [c.finish_reason for c in chunks] == [None] * 7 + ["length"]
         (asked,) = install.peers[0].asked
         assert asked["prompt"] == list(PROMPT) and asked["stop_token_ids"] == [2]
-        stats = install.engine.stats
-        assert (stats.prompt_tokens, stats.written_tokens) == ({0: len(PROMPT)}, {0: 8})
 
     run(work())
 
@@ -61,7 +59,6 @@ def test_streams_keep_their_version_through_swaps_on_two_replicas(installs: Inst
             assert all(peer.holds(version) for peer in install.peers)
         for version, task in begun:
             assert tokens_of(await task) == expected(version, 20)
-        assert engine.stats.swaps == 12
 
     run(work())
     assert all(len(peer.asked) > 10 for peer in install.peers), "both replicas had a share"
@@ -283,7 +280,7 @@ def test_closing_a_stream_ends_its_request_there(installs: Installs) -> None:
         async with aclosing(install.engine.stream(Request(PROMPT, Sampling(150)))) as chunks:
             await anext(chunks)
         await until(lambda: peer.left == 1 and peer.running == 0)
-        await until(lambda: install.engine.stats.running == 0)
+        await until(lambda: install.engine.running() == 0)
 
     run(work())
 
@@ -352,7 +349,7 @@ def test_a_candidate_is_loaded_beside_the_champion_and_unloaded_again(installs: 
         await engine.load(4, install.adapter(4))
         assert (engine.active_version, engine.versions()) == (0, (0, 4))
         running = asyncio.create_task(stream(engine, 30, version=4))
-        await until(lambda: engine.stats.running == 1)
+        await until(lambda: engine.running() == 1)
         await engine.unload(4)
         with pytest.raises(NotFound):
             await stream(engine, version=4)
