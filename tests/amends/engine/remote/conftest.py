@@ -19,7 +19,9 @@ from amends.engine.sequence import Chunk, Request, Sampling
 from amends.lora import Lora, LoraShape, save_lora
 from tests.amends.engine.remote.vllm_peer import VllmPeer
 
-SHAPE = LoraShape(1, 2, 4.0, {"self_attn.q_proj": (4, 4), "mlp.down_proj": (4, 6)})
+SHAPE = LoraShape(
+    2, 4.0, {"model.layers.0.self_attn.q_proj": (4, 4), "model.layers.0.mlp.down_proj": (4, 6)}
+)
 PATIENCE = Patience(look_every_s=0.05, aside_s=0.3)
 PROMPT = tuple(range(3, 13))
 
