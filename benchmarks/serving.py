@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STREAMS = (1, 4, 16, 32)
 PROMPTS = (64, 512)
 NEW_TOKENS = 64
-REPEATS = 3
+WARM_PROMPTS = 3
 WARM_ASKS = 6  # a visitor gets one of two versions: by the fourth time both have read the prompt
 
 
@@ -84,15 +84,15 @@ def make_workload(folder: Path) -> Path:
     return file
 
 
-def measure_cells(engines: list[Engine], results: Results) -> None:
+def measure_cells(engines: list[Engine], results: Results, repeats: int) -> None:
     for prompt in PROMPTS:
         for streams in STREAMS:
             cell = {"streams": streams, "prompt": prompt}
             asked = [e for e in engines if not _known(results, e.program, cell)]
             answers: dict[int, list[dict[str, Any]]] = {id(e): [] for e in asked}
-            for repeat in range(1, REPEATS + 1):
+            for repeat in range(1, repeats + 1):
                 for engine in asked:
-                    _say(f"prompt {prompt}, {streams} streams, {repeat}/{REPEATS}", engine.program)
+                    _say(f"prompt {prompt}, {streams} streams, {repeat}/{repeats}", engine.program)
                     try:
                         answers[id(engine)].append(
                             engine.ask(streams=streams, prompt=str(prompt), repeat=repeat)
@@ -106,7 +106,7 @@ def measure_cells(engines: list[Engine], results: Results) -> None:
 def measure_warm(engine: Engine, results: Results) -> None:
     """The first token of whoever comes after a visitor with the same prompt."""
     firsts = []
-    for repeat in range(1, REPEATS + 1):
+    for repeat in range(1, WARM_PROMPTS + 1):
         asks = [engine.ask(streams=1, prompt="512", repeat=repeat) for _ in range(WARM_ASKS)]
         firsts += [ask["first_token_s"][0] for ask in asks[WARM_ASKS // 2 :]]
     cell = {"streams": 1, "prompt": 512, "stat": "p50", "cache": "warm"}
@@ -147,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--again", action="store_true", help="measure everything afresh")
     parser.add_argument("--without", default="", help="programs to leave out, e.g. vllm_cpu.py")
+    parser.add_argument("--repeats", type=int, default=3, choices=(1, 2, 3), help="of each cell")
     chosen = parser.parse_args()
     left_out = chosen.without.split(",")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # the engines are ended first
@@ -156,6 +157,10 @@ def main() -> None:
         workload = make_workload(folder)
         if not any(row["metric"] == "memory_bandwidth" for row in results.rows):
             measure_memory_limit(results, Settings().threads)
+        swapped = any(row["metric"] == "mixed" for row in results.rows)
+        if not swapped and "ours_swaps.py" not in left_out:
+            _say("swaps", None)
+            measure_swaps(workload, results)
         engines = []
         for program in programs():
             if program.script in left_out:
@@ -165,17 +170,12 @@ def main() -> None:
                 engines.append(stack.enter_context(running(program, workload, folder)))
             except (RuntimeError, OSError) as error:
                 _skip(results, program, str(error))
-        measure_cells(engines, results)
+        measure_cells(engines, results, chosen.repeats)
         for engine in engines:
             memory = engine.peak_memory_bytes()
             _add(results, engine.program, "peak_memory_bytes", memory, "B")
             if engine.program.setting.get("via") == "websocket":
                 measure_warm(engine, results)
-        stack.close()
-        swapped = any(row["metric"] == "mixed" for row in results.rows)
-        if not swapped and "ours_swaps.py" not in left_out:
-            _say("swaps", None)
-            measure_swaps(workload, results)
     print(markdown(results.rows))
 
 

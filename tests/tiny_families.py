@@ -81,10 +81,10 @@ def tiny_backbone(family: str) -> AnyBackbone:
     return PeftBackbone(tiny(family), 64) if family in OTHERS else Backbone(tiny(family), 64)
 
 
-def acting_lora(backbone: AnyBackbone, seed: int = 3) -> Lora:
+def acting_lora(backbone: AnyBackbone, seed: int = 3, size: float = 0.2) -> Lora:
     lora = Lora.fresh(backbone.lora_shape(rank=4, alpha=8.0), seed)
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in lora.tensors.items():
         if name.endswith("lora_B"):
-            tensor.normal_(0, 0.2, generator=generator)
+            tensor.normal_(0, size, generator=generator)
     return lora

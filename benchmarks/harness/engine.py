@@ -20,6 +20,7 @@ from amends.child_process import dies_with_parent
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 600
 CELL_S = 900
+STOP_S = 30
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,18 @@ class Engine:
         return sum(_peak_bytes(pid) for pid in _group(self._process.pid))
 
     def stop(self) -> None:
+        """Asks it to end, then insists: the program alone first, then all that it started."""
         if self._process.stdin is None or self._process.poll() is not None:
             return
         self._signal(signal.SIGCONT)
         self._process.stdin.close()
-        try:
-            self._process.wait(120)
-        except subprocess.TimeoutExpired:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+        for insist in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                self._process.wait(STOP_S)
+                return
+            except subprocess.TimeoutExpired:
+                self._signal(insist)
+        self._process.wait()
 
     def _signal(self, number: signal.Signals) -> None:
         os.killpg(self._process.pid, number)

@@ -35,7 +35,7 @@ def one_character(backbone: Backbone, shape: LoraShape, version: int) -> Lora:
     square of a x: never negative, and added up over several a hardly ever small.
     """
     lora = Lora.fresh(shape, seed=1)
-    last = f"model.layers.{shape.layers - 1}.mlp."
+    last = max(name.partition("mlp.")[0] for name in shape.modules if ".mlp." in name) + "mlp."
     pairs = range(min(4, shape.rank))
     for module in ("gate_proj", "up_proj"):
         a, b = lora.tensors[f"{last}{module}.lora_A"], lora.tensors[f"{last}{module}.lora_B"]

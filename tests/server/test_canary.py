@@ -162,7 +162,7 @@ def test_a_candidate_waits_for_a_slot(
     adapters.set_candidate(version, share=1.0)
     wait_until(lambda: server.http.get("/readyz").json()["candidate_refusal"] is not None)
     told = server.http.get("/readyz").json()["candidate_refusal"]["reason"]
-    assert re.match("waiting for a free slot", told)
+    assert re.match("not yet, will be tried again: no free slot", told)
     engine.slots_taken = False
     served(server, version, 1.0)
     assert server.http.get("/readyz").json()["candidate_refusal"] is None

@@ -8,11 +8,14 @@ import pytest
 import torch
 from peft import PeftModel
 
+from amends.backbone import Backbone
 from amends.backbones import AnyBackbone
+from amends.base_model import ensure_base_model, load_causal_lm
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Request, Sampling, Sequence
 from amends.lora import Lora, save_lora
+from amends.settings import Settings
 from tests.tiny_families import FAMILIES, OTHERS, acting_lora, tiny, tiny_backbone
 
 WHOLE, IN_PIECES = 512, 7
@@ -86,6 +89,26 @@ def test_logprobs_equal_transformers_and_peft(
             found = torch.tensor(done.logprobs)
             torch.testing.assert_close(found, oracle.logprobs(done), rtol=1e-4, atol=1e-4)
         assert (engine.stats.prefix_hit_tokens > 50) == (shared > 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype, near", [(torch.float32, 1e-3), (torch.bfloat16, 0.1)])
+def test_the_default_model_equals_transformers_and_peft(
+    dtype: torch.dtype, near: float, tmp_path: Path
+) -> None:
+    """Mean difference in nats per token, to float32; transformers' own bfloat16 is 0.07 away."""
+    folder = ensure_base_model(Settings())
+    backbone = Backbone(load_causal_lm(folder, dtype), 64)
+    loras = {version: acting_lora(backbone, version, 0.05) for version in (1, 2)}
+    oracle = Oracle(load_causal_lm(folder, torch.float32), loras, tmp_path)
+    apart: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    for prefill_tokens, shared in ((WHOLE, 0), (IN_PIECES, 32)):
+        engine = make_engine(backbone, loras, prefill_tokens, kept_bytes=32 << 20)
+        for done in engine.generate(ragged((0, 1, 2), shared)):
+            found = torch.tensor(done.logprobs) - oracle.logprobs(done)
+            assert done.version is not None
+            apart[done.version] += found.abs().tolist()
+    assert all(sum(nats) / len(nats) < near for nats in apart.values())
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])

@@ -260,12 +260,12 @@ def test_when_the_thread_ends_nobody_waits_for_it(
         step_gate.close(failure)
         await until(step_gate.reached.is_set)
         not_submitted = asyncio.create_task(read(service, SHORT))
-        swapping = asyncio.create_task(service.swap(0, None))
+        unloading = asyncio.create_task(service.unload(7))
         await until(lambda: len(service._commands) == 2)
         step_gate.opened.set()
         for task in (*with_rows, queued):
             assert (await task)[-1].finish_reason == "cancelled"
-        for pending in (not_submitted, swapping):
+        for pending in (not_submitted, unloading):
             with pytest.raises(EngineBusy):
                 await pending
         for later in (read(service, SHORT), service.swap(0, None)):
