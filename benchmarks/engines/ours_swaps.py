@@ -123,7 +123,9 @@ async def swap(server: AmendsServer, version: int) -> float:
     """Moves the alias; seconds from then until the server says that new turns use it."""
     await asyncio.to_thread(server.adapters.activate, version, "bench", "benchmark", force=True)
     moved = (server.home / "adapters" / "aliases.json").stat().st_mtime
-    says = re.compile(rf"^(\S+ \S+) INFO .* version {version} answers from now on", re.MULTILINE)
+    says = re.compile(
+        rf"^(\d{{4}}-\S+ \S+) INFO .* version {version} answers from now on", re.MULTILINE
+    )
     while time.time() < moved + 60:
         for found in says.finditer(server.log.read_text()[-4000:]):
             at = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()

@@ -11,9 +11,12 @@ COLUMNS = (1, 4, 16, 32)
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """One line an engine: tokens a second by streams, first tokens, memory; then the swaps."""
+    """One line an engine: tokens a second by streams (one alone also as a share of what reading
+    the weights allows), seconds to the first token, memory; then the swaps."""
     head = [f"{streams} stream{'s' * (streams > 1)}" for streams in COLUMNS]
-    head = ["engine", "versions", *head, "512 prompt, 16", "first of 512", "burst of 16", "memory"]
+    head = ["engine", "versions", *head, "of the limit", "512 prompt, 16"]
+    head += ["first of 512", "first of 16 at once", "memory"]
+    limit = _find(rows, "tokens_per_s_limit")
     lines = [_line(head), _line(["---"] * 2 + ["---:"] * (len(head) - 2))]
     engines = dict.fromkeys(_engine(row) for row in rows if "versions" in row["setting"])
     for system, via, versions in engines:
@@ -21,6 +24,8 @@ def markdown(rows: Sequence[Row]) -> str:
         name = f"{system}, {via.replace('_', ' ')}" if via else system
         rates = [_find(own, "tokens_per_s", prompt=64, streams=n) for n in COLUMNS]
         cells = [*(_number(rate, 0) for rate in rates)]
+        alone = None if rates[0] is None or limit is None else 100 * rates[0] / limit
+        cells.append(_number(alone, 0, " %"))
         cells.append(_number(_find(own, "tokens_per_s", prompt=512, streams=16), 0))
         for prompt, streams in ((512, 1), (64, 16)):
             setting = {"prompt": prompt, "streams": streams, "stat": "p50", "cache": "cold"}
@@ -33,7 +38,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _others(rows: Sequence[Row]) -> list[str]:
-    shown = ("swap_s", "added_token_latency_s", "dropped", "mixed", "tokens_per_s_limit")
+    shown = ("load_s", "swap_s", "added_token_latency_s", "dropped", "mixed", "tokens_per_s_limit")
     lines = [
         f"- {row['metric']} {row['setting'].get('stat', '')}: {_number(row['value'], 4)} "
         f"{row['unit']}"
