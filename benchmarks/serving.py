@@ -85,9 +85,10 @@ def make_workload(folder: Path) -> Path:
     return file
 
 
-def measure_cells(engines: list[Engine], results: Results, repeats: int) -> None:
-    for prompt in PROMPTS:
-        for streams in STREAMS:
+def measure_cells(engines: list[Engine], results: Results, chosen: argparse.Namespace) -> None:
+    repeats: int = chosen.repeats
+    for prompt in chosen.prompts:
+        for streams in chosen.streams:
             cell = {"streams": streams, "prompt": prompt}
             asked = [e for e in engines if not _known(results, e.program, cell)]
             answers: dict[int, list[dict[str, Any]]] = {id(e): [] for e in asked}
@@ -150,6 +151,8 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure everything afresh")
     parser.add_argument("--without", default="", help="programs to leave out, e.g. vllm_cpu.py")
     parser.add_argument("--repeats", type=int, default=3, choices=(1, 2, 3), help="of each cell")
+    parser.add_argument("--streams", type=int, nargs="+", default=STREAMS, choices=STREAMS)
+    parser.add_argument("--prompts", type=int, nargs="+", default=PROMPTS, choices=PROMPTS)
     chosen = parser.parse_args()
     left_out = chosen.without.split(",")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # the engines are ended first
@@ -172,11 +175,11 @@ def main() -> None:
                 engines.append(stack.enter_context(running(program, workload, folder)))
             except (RuntimeError, OSError) as error:
                 _skip(results, program, str(error))
-        measure_cells(engines, results, chosen.repeats)
+        measure_cells(engines, results, chosen)
         for engine in engines:
             memory = engine.peak_memory_bytes()
             _add(results, engine.program, "peak_memory_bytes", memory, "B")
-            if engine.program.setting.get("via") == "websocket":
+            if engine.program.setting.get("via") == "websocket" and 512 in chosen.prompts:
                 measure_warm(engine, results)
     print(markdown(results.rows))
 
