@@ -92,28 +92,32 @@ class AliasFile:
 
     def activate(self, before: Aliases, version: int, by: str, reason: str) -> Aliases:
         """`version` is champion, the champion before it the previous."""
-        return self.move(
-            before,
-            action="activate",
-            version=version,
-            by=by,
-            reason=reason,
-            champion=version,
-            candidate=None if before.candidate == version else before.candidate,
-            history=(*before.history, before.champion),
-        )
+        history = (*before.history, before.champion)
+        return self._lead(before, "activate", version, history, by, reason)
 
     def roll_back(self, before: Aliases, version: int, by: str, reason: str) -> Aliases:
         """`version`, the previous, is champion again."""
+        return self._lead(before, "roll_back", version, before.history[:-1], by, reason)
+
+    def _lead(
+        self,
+        before: Aliases,
+        action: Action,
+        version: int,
+        history: tuple[int, ...],
+        by: str,
+        reason: str,
+    ) -> Aliases:
+        """`version` is champion, and the candidate no more."""
         return self.move(
             before,
-            action="roll_back",
+            action=action,
             version=version,
             by=by,
             reason=reason,
             champion=version,
             candidate=None if before.candidate == version else before.candidate,
-            history=before.history[:-1],
+            history=history,
         )
 
     def set_candidate(

@@ -13,7 +13,7 @@ from server.settings import ServerSettings
 from server.state import LoadedModel
 from tests.server.running_server import STAFF_TOKEN, RunningServer, Visitor
 from tests.server.scripted_engine import ScriptedEngine
-from tests.tiny_model import make_tokenizer
+from tests.tiny_model import make_tiny_model, make_tokenizer
 
 StartServer = Callable[..., RunningServer]
 BASE_HASH = "0" * 64
@@ -111,3 +111,21 @@ def visitor(server: RunningServer) -> Visitor:
 @pytest.fixture
 def adapters(server: RunningServer) -> AdapterStore:
     return AdapterStore(server.state.shared.adapters_folder, BASE_HASH)
+
+
+def tiny_install(
+    folder: Path, context_tokens: int, response_tokens: int
+) -> tuple[Settings, ServerSettings]:
+    """An install on a tiny model of its own, that `load_model` loads."""
+    shared = Settings(
+        base_model=str(make_tiny_model(folder / "model")),
+        home=folder / "home",
+        cache=folder / "cache",
+        knowledge=write_shop(folder / "shop"),
+        dtype="float32",
+        context_tokens=context_tokens,
+        max_response_tokens=response_tokens,
+        threads=1,
+    )
+    fields = {"AMENDS_STAFF_TOKEN": STAFF_TOKEN, "port": 0, "shutdown_s": 1, "temperature": 1.0}
+    return shared, ServerSettings.model_validate(fields)

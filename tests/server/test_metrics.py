@@ -23,11 +23,10 @@ from server.app import load_model
 from server.metric_families import FAMILIES
 from server.settings import ServerSettings
 from server.state import LoadedModel
-from tests.server.conftest import StartServer, write_shop
+from tests.server.conftest import StartServer, tiny_install
 from tests.server.published import publish, publish_acting
-from tests.server.running_server import STAFF_TOKEN, RunningServer, Visitor, wait_until
+from tests.server.running_server import RunningServer, Visitor, wait_until
 from tests.server.scripted_engine import ScriptedEngine
-from tests.tiny_model import make_tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
 QUESTION = "How long is the return window?"
@@ -71,20 +70,9 @@ class Scrape:
 def tiny(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """The real engine on the base model; version 1 is published."""
     folder = tmp_path_factory.mktemp("metrics")
-    model = make_tiny_model(folder / "model")
-    shared = Settings(
-        base_model=str(model),
-        home=folder / "home",
-        cache=folder / "cache",
-        knowledge=write_shop(folder / "shop"),
-        dtype="float32",
-        context_tokens=1024,
-        max_response_tokens=RESPONSE_TOKENS,
-        threads=1,
-    )
+    shared, settings = tiny_install(folder, 1024, RESPONSE_TOKENS)
+    model = folder / "model"
     publish_acting(shared.home, model, 1)
-    fields = {"AMENDS_STAFF_TOKEN": STAFF_TOKEN, "port": 0, "shutdown_s": 1, "temperature": 1.0}
-    settings = ServerSettings.model_validate(fields)
     server = RunningServer(shared, settings, store_url, load_model).wait_ready()
     yield server
     server.stop()

@@ -15,13 +15,12 @@ from amends.engine.service import EngineService
 from amends.prompt import PromptRenderer
 from amends.settings import Settings
 from server.app import load_model
-from server.settings import ServerSettings
 from server.state import LoadedModel
-from tests.server.conftest import BASE_HASH, StartServer, write_shop
+from tests.server.conftest import BASE_HASH, StartServer, tiny_install
 from tests.server.published import publish_acting
 from tests.server.running_server import STAFF_TOKEN, RunningServer, wait_until
 from tests.server.scripted_engine import ScriptedEngine
-from tests.tiny_model import make_tiny_model, make_tokenizer
+from tests.tiny_model import make_tokenizer
 
 CONTEXT_TOKENS, RESPONSE_TOKENS = 512, 24
 ASKED: Any = [
@@ -41,22 +40,11 @@ def client_of(server: RunningServer, api_key: str = STAFF_TOKEN) -> OpenAI:
 def tiny(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     """The real engine: version 1 is champion, 0 the previous, 2 the candidate, 3 has no alias."""
     folder = tmp_path_factory.mktemp("openai")
-    model = make_tiny_model(folder / "model")
-    shared = Settings(
-        base_model=str(model),
-        home=folder / "home",
-        cache=folder / "cache",
-        knowledge=write_shop(folder / "shop"),
-        dtype="float32",
-        context_tokens=CONTEXT_TOKENS,
-        max_response_tokens=RESPONSE_TOKENS,
-        threads=1,
-    )
+    shared, settings = tiny_install(folder, CONTEXT_TOKENS, RESPONSE_TOKENS)
+    model = folder / "model"
     publish_acting(shared.home, model, 1).activate(1, by="test", reason="test")
     publish_acting(shared.home, model, 2).set_candidate(2)
     publish_acting(shared.home, model, 3)
-    fields = {"AMENDS_STAFF_TOKEN": STAFF_TOKEN, "port": 0, "shutdown_s": 1, "temperature": 1.0}
-    settings = ServerSettings.model_validate(fields)
     server = RunningServer(shared, settings, store_url, load_model).wait_ready()
     yield server
     server.stop()
