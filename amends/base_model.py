@@ -26,6 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from amends.allocator import keep_freed_memory
 from amends.child_process import dies_with_parent
 from amends.durable_file import sync_file, sync_folder
 from amends.errors import ModelUnavailable
@@ -152,10 +153,11 @@ def serving_dtype(settings: Settings) -> "torch.dtype":
 
 def load_causal_lm(folder: Path, dtype: "torch.dtype") -> Any:
     """The transformers model in eval mode, dropout off, on the CPU (or the GPU when there is
-    one)."""
+    one). Whoever loads a model computes with it, so the process keeps its freed memory."""
     import torch
     from transformers import AutoModelForCausalLM
 
+    keep_freed_memory()
     model = AutoModelForCausalLM.from_pretrained(
         str(folder), dtype=dtype, local_files_only=True, trust_remote_code=False
     )

@@ -6,6 +6,7 @@ are those of its sequence; nothing behind them is ever looked at.
 """
 
 import math
+import mmap
 from collections.abc import Callable
 from collections.abc import Sequence as Sequences
 
@@ -208,8 +209,14 @@ def _attend_row(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) ->
 
 
 def _zeros(size: tuple[int, ...], backbone: Backbone) -> Tensor:
-    """Zeros; on a CPU the system's own zero pages, which cost memory only when they are written."""
+    """Zeros; on a CPU the system's own zero pages, which cost memory only when they are written.
+
+    Small ones: numpy and torch would ask for huge pages, or write them all, and the first visitors
+    would wait a second for them.
+    """
     if backbone.device.type != "cpu":
         return torch.zeros(size, dtype=backbone.dtype, device=backbone.device)
-    zeros = np.zeros(math.prod(size), dtype=f"i{backbone.dtype.itemsize}")
-    return torch.from_numpy(zeros).view(backbone.dtype).view(size)
+    if 0 in size:
+        return torch.zeros(size, dtype=backbone.dtype)
+    pages = mmap.mmap(-1, math.prod(size) * backbone.dtype.itemsize)
+    return torch.frombuffer(pages, dtype=backbone.dtype).view(size)

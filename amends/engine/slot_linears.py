@@ -25,7 +25,7 @@ class SlotLinears:
     """`slots` adapters' worth of room beside the frozen weights of a backbone."""
 
     def __init__(self, backbone: Backbone, lora_shape: LoraShape, slots: int) -> None:
-        self._device = backbone.device
+        self._device, self._dtype = backbone.device, backbone.dtype
         self._slices: dict[tuple[int, int], dict[Group, tuple[Tensor, Tensor]]] = {}
         frozen = {
             (index, group): (weight, layer.bias[group])
@@ -58,23 +58,30 @@ class SlotLinears:
         if not used:
             return lambda index, group, x: self._frozen[index, group](x)
         first, last = used[0], used[-1]
-        loras, mask = self._slice(first, last), None
-        if len(set(slots)) > 1:
-            places = torch.tensor(slots, device=self._device)[:, None]
-            mask = places == torch.arange(first, last + 1, device=self._device)
-            mask = mask[:, :, None]
+        loras = self._slice(first, last)
+        # The masks have the type in which LoRA is multiplied.
+        dtype = torch.float32 if len(slots) <= FEW_ROWS else self._dtype
+        masks = self._masks(slots, first, last, dtype) if len(set(slots)) > 1 else {}
 
         def linear(index: int, group: str, x: Tensor) -> Tensor:
-            a, b = loras[index, group]
-            if len(x) > FEW_ROWS:
-                a, b = a.to(x.dtype), b.to(x.dtype)
-            low = x.to(a.dtype) @ a
-            if mask is not None:
-                low = (low.view(len(x), last + 1 - first, -1) * mask.to(a.dtype)).flatten(1)
+            a, b = (t.to(dtype) for t in loras[index, group])
+            low = x.to(dtype) @ a
+            if masks:
+                low *= masks[low.shape[1]]
             out = self._frozen[index, group](x)
-            return out.addmm_(low, b) if out.dtype == b.dtype else out.add_(low @ b)
+            return out.addmm_(low, b) if out.dtype == dtype else out.add_(low @ b)
 
         return linear
+
+    def _masks(
+        self, slots: list[int], first: int, last: int, dtype: torch.dtype
+    ) -> dict[int, Tensor]:
+        """For each R of a group: (N, R), 1 in the columns of a row's own slot."""
+        own = torch.tensor(slots, device=self._device)[:, None]
+        mask = (own == torch.arange(first, last + 1, device=self._device)).to(dtype)
+        ranks = {room.shape[1] for room in self._a.values()}
+        repeated = [mask.repeat_interleave(rank, dim=1) for rank in ranks]
+        return {each.shape[1]: each for each in repeated}
 
     def _slice(self, first: int, last: int) -> dict[Group, tuple[Tensor, Tensor]]:
         """A^T (in, R) and B (R, out) of the slots `first` to `last`: views, made once."""
