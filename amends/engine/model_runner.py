@@ -180,7 +180,8 @@ class ModelRunner:
         backbone = self._backbone
         tokens = torch.tensor(token_ids[1:], device=backbone.device).repeat(len(readings))
         states = torch.cat([states[:-1] for states in readings])  # one pass over the vocabulary
-        logprobs = backbone.token_logprobs(backbone.norm(states, backbone.final_norm), tokens)
+        logits = self._linears.head(backbone.norm(states, backbone.final_norm)).float()
+        logprobs = logits.log_softmax(dim=-1).gather(-1, tokens[:, None])
         one, two = logprobs.chunk(2)
         return float((one - two).abs().max())
 
