@@ -34,9 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STREAMS = (1, 4, 16, 32)
 PROMPTS = (64, 512)
 NEW_TOKENS = 64
-SWAP_METRICS = ("load_s", "swap_s", "added_token_latency_s", "dropped", "mixed")
-WARM_PROMPTS = 3
-WARM_ASKS = 6  # a visitor gets one of two versions: by the fourth time both have read the prompt
+ALONE = {"ours_swaps.py": "mixed", "ours_warm.py": "first_token_s"}  # and what each prints last
 
 
 def programs() -> list[Program]:
@@ -105,20 +103,10 @@ def measure_cells(engines: list[Engine], results: Results, chosen: argparse.Name
                 _add_cell(results, engine.program, cell, answers[id(engine)])
 
 
-def measure_warm(engine: Engine, results: Results) -> None:
-    """The first token of whoever comes after a visitor with the same prompt."""
-    firsts = []
-    for repeat in range(1, WARM_PROMPTS + 1):
-        asks = [engine.ask(streams=1, prompt="512", repeat=repeat) for _ in range(WARM_ASKS)]
-        firsts += [ask["first_token_s"][0] for ask in asks[WARM_ASKS // 2 :]]
-    cell = {"streams": 1, "prompt": 512, "stat": "p50", "cache": "warm"}
-    _add(results, engine.program, "first_token_s", statistics.median(firsts), "s", cell, firsts)
-
-
-def measure_swaps(workload: Path, results: Results) -> None:
-    """Rows of ours_swaps.py, which runs alone; those of a run that broke are replaced."""
-    results.rows[:] = [row for row in results.rows if row["metric"] not in SWAP_METRICS]
-    command = [sys.executable, str(ROOT / "benchmarks" / "engines" / "ours_swaps.py")]
+def measure_alone(script: str, workload: Path, results: Results) -> None:
+    """Rows of a program that runs alone and prints them; those of a run that broke are replaced."""
+    results.rows[:] = [row for row in results.rows if row["setting"].get("program") != script]
+    command = [sys.executable, str(ROOT / "benchmarks" / "engines" / script)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, str(workload), "2"], env=environment, stdout=subprocess.PIPE, text=True
@@ -127,9 +115,10 @@ def measure_swaps(workload: Path, results: Results) -> None:
         row = json.loads(line)
         metric, value = row.pop("metric"), row.pop("value")
         unit = "s" if metric.endswith("_s") else "turns"
-        results.add(metric, value, unit, {"via": "websocket", **row})
+        results.add(metric, value, unit, {"program": script, "via": "websocket", **row})
     if done.returncode != 0:
-        results.add("swap_s", None, "s", {"reason": f"ours_swaps.py ended with {done.returncode}"})
+        reason = {"program": script, "reason": f"{script} ended with {done.returncode}"}
+        results.add(ALONE[script], None, unit="", setting=reason)
 
 
 def measure_memory_limit(results: Results, threads: int) -> None:
@@ -162,10 +151,10 @@ def main() -> None:
         workload = make_workload(folder)
         if not any(row["metric"] == "memory_bandwidth" for row in results.rows):
             measure_memory_limit(results, Settings().threads)
-        swapped = any(row["metric"] == "mixed" for row in results.rows)
-        if not swapped and "ours_swaps.py" not in left_out:
-            _say("swaps", None)
-            measure_swaps(workload, results)
+        for script in ALONE:
+            if script not in left_out and not _measured(script, results):
+                _say(script, None)
+                measure_alone(script, workload, results)
         engines = []
         for program in programs():
             if program.script in left_out:
@@ -179,9 +168,16 @@ def main() -> None:
         for engine in engines:
             memory = engine.peak_memory_bytes()
             _add(results, engine.program, "peak_memory_bytes", memory, "B")
-            if engine.program.setting.get("via") == "websocket" and 512 in chosen.prompts:
-                measure_warm(engine, results)
     print(markdown(results.rows))
+
+
+def _measured(script: str, results: Results) -> bool:
+    """Whether a program that runs alone has printed its last row."""
+    return any(
+        row["setting"].get("program") == script and row["metric"] == ALONE[script]
+        for row in results.rows
+        if row["value"] is not None
+    )
 
 
 def _add_cell(

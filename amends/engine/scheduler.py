@@ -1,8 +1,9 @@
 """What the next step reads: first come, first served; pure decisions.
 
-Knows no torch, no threads, no clock. A step reads at most `prefill_tokens` of prompts, in order of
-arrival, and then one token of every row that writes: a long prompt delays the streams that run by
-a piece of itself, never by the whole, and nobody is preferred because his prompt is known. What
+Knows no torch, no threads, no clock. A step reads at most `prefill_tokens` of prompts, or
+`beside_tokens` while somebody waits for his next token, in order of arrival, and then one token of
+every row that writes: a long prompt delays the streams that run by a piece of itself, never by the
+whole, and nobody is preferred because his prompt is known. What
 another row or the prefix cache holds of a prompt is copied, not read.
 
 Invariants: a sequence holds a row exactly while it runs, and a slot reference from the moment its
@@ -31,7 +32,8 @@ class Limits:
 
     max_running: int = 32
     max_waiting: int = 128
-    prefill_tokens: int = 512  # prompt tokens per step, so that running streams keep flowing
+    prefill_tokens: int = 512  # prompt tokens per step
+    beside_tokens: int = 512  # the same while a stream waits for its next token
     max_positions: int = 1024
     prefix_cache_bytes: int = 0  # 0: a prompt is shared only with rows that still run
 
@@ -82,7 +84,8 @@ class Scheduler:
         """Admit what fits, and choose what this step reads of the prompts. The copies must be made
         at once."""
         plan = Plan()
-        room = self.limits.prefill_tokens
+        streaming = any(s.unread == 1 for s in self.rows.running)
+        room = self.limits.beside_tokens if streaming else self.limits.prefill_tokens
         for sequence in self._readers(now_s):
             self._reuse(sequence, plan)
             if sequence.unread == 1 or self._follows(sequence):

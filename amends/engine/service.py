@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ import torch
 from amends.backbones import load_backbone
 from amends.base_model import ensure_base_model, load_tokenizer
 from amends.engine.engine import Engine, Packed
+from amends.engine.own_thread import LAST, in_own_thread
 from amends.engine.scheduler import QUEUE_RETRY_S, Limits
 from amends.engine.sequence import Chunk, Request, Sequence
 from amends.engine.stats import EngineStats
@@ -34,6 +35,7 @@ T = TypeVar("T")
 # Short, because it is read beside the rows that write; a question, because that is what comes.
 GOLDEN_PROMPT = "Can I return it?"
 SLOT_RETRY_S = 0.2
+BESIDE_TOKENS = 128  # of prompts in a step with running streams: about as long as the step itself
 
 
 class EngineService:
@@ -130,7 +132,8 @@ class EngineService:
             return
         if not self._engine.slots.room_for(version):
             raise EngineBusy(f"no free slot for version {version}", SLOT_RETRY_S)
-        adapter = await asyncio.to_thread(_in_own_thread, lambda: self._read(folder))
+        # Whoever is being answered comes first: a load takes longer, and nobody's next token does.
+        adapter = await asyncio.to_thread(in_own_thread, lambda: self._read(folder), LAST)
         checked: Future[None] = Future()
 
         def on_checked(refusal: AmendsError | None) -> None:
@@ -227,7 +230,7 @@ class EngineService:
 
 def start(settings: Settings) -> EngineService:
     """Load the base model and start its engine (about two seconds for the default model)."""
-    return _in_own_thread(lambda: _start(settings))
+    return in_own_thread(lambda: _start(settings))
 
 
 def _start(settings: Settings) -> EngineService:
@@ -239,19 +242,9 @@ def _start(settings: Settings) -> EngineService:
     renderer = PromptRenderer(tokenizer, settings.context_tokens, settings.max_response_tokens)
     limits = Limits(
         max_positions=settings.context_tokens,
+        beside_tokens=BESIDE_TOKENS,
         prefix_cache_bytes=settings.prefix_cache_mb * 2**20,
     )
     engine = Engine(backbone, shape, renderer.eos_token_ids, limits)
     golden_prompt = tokenizer(GOLDEN_PROMPT, add_special_tokens=False)["input_ids"]
     return EngineService(engine, shape, tuple(golden_prompt))
-
-
-def _in_own_thread(work: Callable[[], T]) -> T:
-    """Its result, from a thread that has ended by then.
-
-    Every thread that computes with torch gets OpenMP workers of its own, for as long as it lives.
-    With more of them than cores, libgomp stops spinning at its barriers and sleeps: the engine's
-    thread, which meets hundreds a token, would write at half the speed.
-    """
-    with ThreadPoolExecutor(1) as own:
-        return own.submit(work).result()

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,19 +63,26 @@ class AmendsServer:
 
 @contextmanager
 def amends_server(
-    model: str, adapters: list[str], new_tokens: int, home: Path
+    model: str,
+    adapters: list[str],
+    new_tokens: int,
+    home: Path,
+    documents: Mapping[str, str] = DOCUMENTS,
+    passages: int = 1,
 ) -> Iterator[AmendsServer]:
-    """The first adapter is the champion, the second the candidate on half of the conversations."""
+    """The first adapter is the champion, the second the candidate on half of the conversations.
+
+    `documents`: text by title, of which a prompt holds `passages`."""
     store = AdapterStore(home / "adapters", base_hash(Path(model)), may_start_line=True)
     versions = [published(store, Path(folder)) for folder in adapters]
     if versions:
         store.activate(versions[0], "bench", "benchmark", force=True)
     if len(versions) > 1:
         store.set_candidate(versions[1], "bench", "benchmark", share=0.5, force=True)
-    documents = home / "shop" / "documents"
-    documents.mkdir(parents=True)
-    for title, text in DOCUMENTS.items():
-        (documents / f"{title}.md").write_text(f"# {title}\n\n## {title}\n\n{text}\n")
+    folder = home / "shop" / "documents"
+    folder.mkdir(parents=True)
+    for title, text in documents.items():
+        (folder / f"{title}.md").write_text(f"# {title}\n\n## {title}\n\n{text}\n")
     shop = {"name": "Shop", "language": "en", "greeting": "Hello."}
     (home / "shop" / "shop.json").write_text(json.dumps(shop))
     with socket.socket() as free:
@@ -90,7 +97,7 @@ def amends_server(
         "AMENDS_HOME": str(home),
         "AMENDS_KNOWLEDGE": str(home / "shop"),
         "AMENDS_MAX_RESPONSE_TOKENS": str(new_tokens),
-        "AMENDS_PASSAGES": "1",
+        "AMENDS_PASSAGES": str(passages),
         "AMENDS_SERVER_PORT": str(port),
         "AMENDS_STAFF_TOKEN": token,
     }
@@ -125,10 +132,10 @@ def published(store: AdapterStore, folder: Path) -> int:
     return manifest.version
 
 
-def message(words: int, seed: str) -> str:
+def message(words: int, seed: str, last: str = "parcel") -> str:
     """So many words that no other seed brings in this order; the last one finds the document."""
     chosen = random.Random(seed)
-    return " ".join([*(chosen.choice(WORDS) for _ in range(words - 1)), "parcel"])
+    return " ".join([*(chosen.choice(WORDS) for _ in range(words - 1)), last])
 
 
 def _wait_until_ready(server: AmendsServer) -> None:

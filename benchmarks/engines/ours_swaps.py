@@ -38,6 +38,8 @@ WINDOWS, WINDOW_S, SWAPS_A_WINDOW = 6, 10.0, 10
 STORM_SWAPS, STORM_STREAMS = 1000, 100
 CHECKED_TURNS = 400
 WORDS = 12
+LOOK_S, SWAP_LOOK_S = 0.1, 0.01  # between two looks, which cost what they watch; the log has times
+LOG_END = 4000  # bytes
 NEAR = 0.15  # nats; bfloat16 gives 0.03, another version's tokens several
 
 
@@ -115,7 +117,7 @@ async def load(server: AmendsServer, version: int) -> float:
             models = (await http.get("/v1/models", headers=headers)).json()["data"]
             if any(model["id"] == name for model in models):
                 return time.perf_counter() - moved
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(LOOK_S)
     raise RuntimeError(f"version {version} was not loaded within 60 s")
 
 
@@ -127,11 +129,11 @@ async def swap(server: AmendsServer, version: int) -> float:
         rf"^(\d{{4}}-\S+ \S+) INFO .* version {version} answers from now on", re.MULTILINE
     )
     while time.time() < moved + 60:
-        for found in says.finditer(server.log.read_text()[-4000:]):
+        for found in says.finditer(_end_of(server.log)):
             at = datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
             if at >= moved - 0.001:
                 return at - moved
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(SWAP_LOOK_S)
     raise RuntimeError(f"version {version} did not answer within 60 s")
 
 
@@ -195,6 +197,12 @@ def mixed(workload: Workload, server: AmendsServer, seen: Seen) -> int:
                 found = backbone.token_logprobs(hidden[0, at], torch.tensor(sampled.token_ids))
             count += float((found - torch.tensor(sampled.logprobs)).abs().mean()) > NEAR
     return count
+
+
+def _end_of(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LOG_END))
+        return file.read().decode(errors="replace")
 
 
 def _percentiles(values: list[float]) -> list[float]:

@@ -309,3 +309,17 @@ def test_the_next_turn_reads_only_what_is_new() -> None:
     kept = (len(spoken) - 1) // BLOCK_TOKENS * BLOCK_TOKENS
     assert runner.read - before == len(spoken) + 2 - kept
     assert engine.stats.prefix_hit_tokens == kept
+
+
+def test_beside_a_running_stream_a_prompt_is_read_in_smaller_pieces() -> None:
+    engine, runner = make_engine(replace(LIMITS, prefill_tokens=24, beside_tokens=6))
+    first = engine.submit(Request(tuple(range(3, 23)), Sampling(30)), lambda chunk: None)
+    engine.step()
+    assert first.token_ids  # nobody waited: read at once
+    runner.prefill_tokens = 6  # the most that the runner takes from here on
+    second = engine.submit(Request(tuple(range(40, 60)), Sampling(30)), lambda chunk: None)
+    for _ in range(3):
+        before = second.computed
+        engine.step()
+        assert 0 < second.computed - before <= 7  # a piece, and a token along with the first's
+    assert len(first.token_ids) >= 3

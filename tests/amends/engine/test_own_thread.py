@@ -1,6 +1,9 @@
-"""What computes beside the engine's thread has ended when its result is there (decision 18)."""
+"""What computes beside the engine's thread ends with its result (decision 18), and an adapter is
+read only when nobody else wants to compute."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +20,7 @@ from amends.settings import Settings
 from tests.tiny_families import acting_lora
 from tests.tiny_model import make_tiny_model
 
-Computed = dict[str, threading.Thread]
+Computed = dict[str, tuple[threading.Thread, int]]  # by function: the thread, its niceness
 
 
 @pytest.fixture
@@ -29,7 +32,8 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> Computed:
         work: Callable[..., Any] = getattr(service, name)
 
         def watched(*arguments: Any) -> Any:
-            threads[name] = threading.current_thread()
+            niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            threads[name] = (threading.current_thread(), niceness)
             return work(*arguments)
 
         monkeypatch.setattr(service, name, watched)
@@ -53,9 +57,13 @@ def test_the_threads_that_load_a_model_and_read_an_adapter_have_ended(
     async def start_and_load() -> None:
         engine = service.start(settings)
         try:
-            assert not computed["load_backbone"].is_alive()
+            loading, usual = computed["load_backbone"]
+            assert not loading.is_alive()
             await engine.load(1, adapter)
-            assert not computed["load_lora"].is_alive()
+            reading, niceness = computed["load_lora"]
+            assert not reading.is_alive()
+            assert niceness == (19 if sys.platform == "linux" else usual)
+            assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == usual
         finally:
             engine.close()
 
