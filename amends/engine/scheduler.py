@@ -33,7 +33,7 @@ class Limits:
     max_running: int = 32
     max_waiting: int = 128
     prefill_tokens: int = 512  # prompt tokens per step
-    beside_tokens: int = 512  # the same while a stream waits for its next token
+    beside_tokens: int = 512  # at most, while a stream waits for its next token
     max_positions: int = 1024
     prefix_cache_bytes: int = 0  # 0: a prompt is shared only with rows that still run
 
@@ -85,7 +85,9 @@ class Scheduler:
         at once."""
         plan = Plan()
         streaming = any(s.unread == 1 for s in self.rows.running)
-        room = self.limits.beside_tokens if streaming else self.limits.prefill_tokens
+        room = self.limits.prefill_tokens
+        if streaming:
+            room = min(room, self.limits.beside_tokens)
         for sequence in self._readers(now_s):
             self._reuse(sequence, plan)
             if sequence.unread == 1 or self._follows(sequence):
