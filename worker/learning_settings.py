@@ -66,6 +66,12 @@ class LearningSettings(BaseSettings):
     target_kl: float = Field(
         0.05, gt=0, description="per token; an epoch beyond 1.5 × it is the last"
     )
+    ptx_coef: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the corrections' own loss in PPO's steps (PPO-ptx); 0: off",
+    )
+    ptx_batch: int = Field(4, ge=1, description="corrections in each of these steps")
     # Gate
     gate_prompts: int = Field(72, ge=8, description="hold-out questions answered by both versions")
     gate_tokens: int = Field(96, ge=8, description="longest response at the gate, in tokens")

@@ -40,7 +40,7 @@ class WorkerSettings(BaseSettings):
     trainer_niceness: int = Field(19, ge=0, le=19, description="scheduling priority; 19 is last")
     trainer_command: tuple[str, ...] = Field(
         (sys.executable, "-m", "worker.trainer"),
-        description="the process that trains; only tests put another here",
+        description="the process that trains; a launcher starts several (docs/training.md)",
     )
 
     @model_validator(mode="after")

@@ -48,8 +48,17 @@ def train_sft(
 def mean_nll(backbone: AnyBackbone, lora: Lora | None, items: Sequence[Tokens]) -> float:
     """Mean negative log-likelihood per response token, in nats."""
     with torch.no_grad():
-        sums = [_nll(backbone, lora, TokenBatch.of([item], backbone.device)) for item in items]
+        sums = [
+            response_nll(backbone, lora, TokenBatch.of([item], backbone.device)) for item in items
+        ]
     return sum(float(s) for s in sums) / sum(len(response) for _, response in items)
+
+
+def response_nll(backbone: AnyBackbone, lora: Lora | None, batch: TokenBatch) -> Tensor:
+    """Negative log-likelihood of all response tokens of a batch, summed, in nats."""
+    hidden, _ = backbone.hidden(batch.token_ids, lora)
+    states = hidden[batch.rows, batch.before]
+    return -backbone.token_logprobs(states, batch.responses).sum()
 
 
 def _step(
@@ -63,19 +72,13 @@ def _step(
     report.beat()
     optimizer.zero_grad(set_to_none=True)
     tokens = sum(len(response) for _, response in items)
-    loss = _nll(backbone, lora, TokenBatch.of(items, backbone.device)) / tokens
+    loss = response_nll(backbone, lora, TokenBatch.of(items, backbone.device)) / tokens
     loss.backward()  # type: ignore[no-untyped-call]
     norm = torch.nn.utils.clip_grad_norm_(list(lora.tensors.values()), settings.max_grad_norm)
     if not bool(norm.isfinite()):
         raise LearningFailed(f"expected a finite gradient in the supervised steps, got norm {norm}")
     optimizer.step()
     return float(loss.detach())
-
-
-def _nll(backbone: AnyBackbone, lora: Lora | None, batch: TokenBatch) -> Tensor:
-    hidden, _ = backbone.hidden(batch.token_ids, lora)
-    states = hidden[batch.rows, batch.before]
-    return -backbone.token_logprobs(states, batch.responses).sum()
 
 
 def _batches(items: Sequence[Tokens], settings: LearningSettings) -> list[list[Tokens]]:

@@ -21,7 +21,7 @@ import torch
 from amends.activity import Activity
 from amends.adapter_manifest import Manifest
 from amends.adapter_store import AdapterStore
-from amends.backbones import load_backbone
+from amends.backbones import AnyBackbone, load_backbone
 from amends.base_model import base_hash, ensure_base_model, load_tokenizer
 from amends.conversation_store import ConversationStore
 from amends.errors import LeaseLost, NotEnoughData, SettingsError
@@ -36,6 +36,8 @@ from amends.store_client import StoreClient, connect
 from amends.verdict import Verdict
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
+from worker.ppo.followers import dismiss, follow
+from worker.ppo.team import Team
 from worker.reporting import Cancelled, LearningFailed, stage
 from worker.reward.reward_head_store import save_reward_head
 from worker.round_inputs import RoundInputs, Sources, gather, previous_reward
@@ -70,11 +72,17 @@ def main() -> int:
     if settings.redis_url is None:
         raise SettingsError("the trainer needs AMENDS_REDIS_URL")
     model = ensure_base_model(settings)
+    torch.set_num_threads(settings.threads)
+    team = Team.from_environment()
+    if not team.leads:
+        follow(team, *_policy_parts(model, settings))
+        return DONE
     adapters = AdapterStore(settings.adapters_folder, base_hash(model))
     stores = _open_stores(connect(settings.redis_url), adapters)
     try:
         stores.runs.check(arguments.run, arguments.epoch)
-        _perform(stores.runs.get(arguments.run), stores, settings, model)
+        _perform(stores.runs.get(arguments.run), stores, settings, model, team)
+        dismiss(team)
     except Cancelled as stopped:
         log.info("%s", stopped)
         return STOPPED
@@ -87,29 +95,25 @@ def main() -> int:
     return DONE
 
 
-def _perform(run: Run, stores: Stores, settings: Settings, model: Path) -> None:
+def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Team) -> None:
     published = stores.adapters.of_run(run.run_id, run.created_at)
     if published is not None:  # an earlier attempt was killed between its publication and here
         _finish(run, stores, published)
         return
     folder = settings.runs_folder / str(run.run_id)
     report = RunReporter(run, stores.runs, stores.events, stores.activity, folder, settings.threads)
-    torch.set_num_threads(settings.threads)
     learning = LearningSettings()
     knowledge = Knowledge.load(folder_of(settings))
     sources = Sources(stores.feedback, stores.conversations, stores.adapters)
     try:
         inputs = gather(run, sources, knowledge, settings, learning, report)
-        backbone = load_backbone(model, settings)
-        renderer = PromptRenderer(
-            load_tokenizer(model), settings.context_tokens, settings.max_response_tokens
-        )
+        backbone, tokens = _policy_parts(model, settings)
         shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
         result = run_round(
             Round(
                 backbone=backbone,
                 lora_shape=shape,
-                tokens=AnswerTokens(renderer, knowledge.shop.name),
+                tokens=tokens,
                 dataset=inputs.dataset,
                 must_pass=inputs.must_pass,
                 champion=_adapter(stores.adapters, inputs.champion, shape),
@@ -119,6 +123,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path) -> None:
                 thresholds=GateThresholds(),
                 folder=inputs.work_folder,
                 report=report,
+                team=team,
             )
         )
         with stage(report, "publish"):
@@ -126,6 +131,14 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path) -> None:
         _finish(run, stores, manifest)
     finally:
         report.close()
+
+
+def _policy_parts(model: Path, settings: Settings) -> tuple[AnyBackbone, AnswerTokens]:
+    renderer = PromptRenderer(
+        load_tokenizer(model), settings.context_tokens, settings.max_response_tokens
+    )
+    shop = Knowledge.load(folder_of(settings)).shop
+    return load_backbone(model, settings), AnswerTokens(renderer, shop.name)
 
 
 def _adapter(adapters: AdapterStore, version: int, shape: LoraShape) -> Lora | None:

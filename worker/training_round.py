@@ -24,8 +24,10 @@ from worker.judge.examination import Examined, Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
 from worker.learning_settings import LearningSettings
+from worker.ppo.followers import lead
 from worker.ppo.rollout import sample_episodes
-from worker.ppo.training import PpoParts, train_ppo
+from worker.ppo.team import ALONE, Team
+from worker.ppo.training import PpoParts
 from worker.reporting import Reporter, stage
 from worker.reward.features import Features
 from worker.reward.reward_head import RewardHead
@@ -57,6 +59,7 @@ class Round:
     thresholds: GateThresholds
     folder: Path
     report: Reporter
+    team: Team = ALONE  # of PPO; the rest is this process's
 
 
 @dataclass(frozen=True)
@@ -190,8 +193,10 @@ def _reinforced(task: Round, policy: Lora, scorer: ScoringModel) -> Lora:
             settings=task.settings,
             checkpoints=Checkpoints(task.folder / "ppo"),
             report=task.report,
+            corrections=[task.tokens.answer(c.answer) for c in task.dataset.train.corrections],
+            team=task.team,
         )
-        state = train_ppo(parts, policy)
+        state = lead(parts, policy)
         if state.capped:
             task.report.log(f"KL {state.last_kl:.1f} nats passed the cap: PPO ended early")
         return state.policy.lora.clone()

@@ -28,8 +28,8 @@ class Program:
     """How to start an engine, and what its rows are called."""
 
     system: str
-    script: str
-    versions: int
+    script: str  # under benchmarks/
+    arguments: tuple[str, ...] = ()  # after the workload's file
     setting: dict[str, Any] = field(default_factory=dict)
     environment: str = ".venv"
 
@@ -40,11 +40,12 @@ class Engine:
     def __init__(self, program: Program, workload: Path, log: Path) -> None:
         self.program = program
         python = ROOT / program.environment / "bin" / "python"
-        script = ROOT / "benchmarks" / "engines" / program.script
+        script = ROOT / "benchmarks" / program.script
         self._log = log
+        self.ready: dict[str, Any] = {}  # what it said when it was
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                [str(python), str(script), str(workload), str(program.versions)],
+                [str(python), str(script), str(workload), *program.arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -56,7 +57,7 @@ class Engine:
 
     def wait_until_ready(self) -> None:
         """Raises RuntimeError with the end of the program's errors."""
-        self._read(READY_S)
+        self.ready = self._read(READY_S)
         self._signal(signal.SIGSTOP)
 
     def ask(self, **cell: Any) -> dict[str, Any]:
@@ -108,7 +109,7 @@ class Engine:
 @contextmanager
 def running(program: Program, workload: Path, folder: Path) -> Iterator[Engine]:
     """The engine, stopped again whatever happens. Raises RuntimeError when it cannot start."""
-    log = folder / f"{program.script}.{program.versions}.log"
+    log = folder / f"{'.'.join((Path(program.script).name, *program.arguments))}.log"
     engine = Engine(program, workload, log)
     try:
         engine.wait_until_ready()

@@ -23,6 +23,7 @@ from worker.data.examples import Answer, PromptExample
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import ActorCritic, frozen_logprobs
 from worker.ppo.kl import k1
+from worker.ppo.team import ALONE, Team
 from worker.tokens import TokenBatch, Tokens, by_length
 
 Scorer = Callable[[Sequence[Answer]], Tensor]  # answers -> scores (B,), clipped and centred
@@ -77,19 +78,24 @@ def sample_episodes(
     sampling: Sampling,
     seed: int,
     beat: Callable[[], None],
+    team: Team = ALONE,
 ) -> Episodes:
     """One response per prompt by `version`; the i-th draws from seed + i, whatever its
     neighbours."""
+
+    def sample(own: Sequence[Request]) -> list[tuple[tuple[int, ...], bool]]:
+        done = engine.generate(own, beat)
+        return [(tuple(s.token_ids), s.finish_reason == "stop") for s in done]
+
     requests = []
     for offset, (_, prompt_ids) in enumerate(prompts):
         own = Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed + offset)
         requests.append(Request(prompt_ids, own, version))
     tokens, answers = [], []
-    for (prompt, prompt_ids), done in zip(prompts, engine.generate(requests, beat), strict=True):
-        response = tuple(done.token_ids)
-        text = renderer.decode(response)
+    sampled = team.map(sample, requests)
+    for (prompt, prompt_ids), (response, ended) in zip(prompts, sampled, strict=True):
         tokens.append((prompt_ids, response))
-        answers.append(Answer(prompt.context, text, response, done.finish_reason == "stop"))
+        answers.append(Answer(prompt.context, renderer.decode(response), response, ended))
     return Episodes(tuple(tokens), tuple(answers))
 
 
@@ -128,33 +134,36 @@ def record(
     settings: LearningSettings,
     seed: int,
     beat: Callable[[], None],
+    team: Team = ALONE,
 ) -> Rollout:
     """The policy's own logprobs and values, the reference's logprobs, the KL between them.
 
     Episodes are dealt to minibatches at random, and only inside one sorted by length: an optimiser
     step must not see long prompts only.
     """
-    micro_batches = []
     relative = against_others(scores, settings.samples_per_prompt)
-    for minibatch, group in _deal(episodes, settings, seed):
+
+    def evaluate(dealt: Sequence[tuple[int, list[int]]]) -> list[MicroBatch]:
+        return [micro_batch(minibatch, group) for minibatch, group in dealt]
+
+    def micro_batch(minibatch: int, group: list[int]) -> MicroBatch:
         beat()
         batch = TokenBatch.of([episodes.tokens[i] for i in group], policy.backbone.device)
         now = policy.evaluate(batch, settings.temperature)
         ref = frozen_logprobs(policy.backbone, reference, batch, settings.temperature)
-        kl = k1(now.logprobs, ref, batch.mask)
-        micro_batches.append(
-            MicroBatch(
-                minibatch,
-                batch,
-                now.logprobs,
-                ref,
-                now.values,
-                relative[group].to(batch.mask.device),
-                kl,
-                now.states,
-            )
+        return MicroBatch(
+            minibatch,
+            batch,
+            now.logprobs,
+            ref,
+            now.values,
+            relative[group].to(batch.mask.device),
+            k1(now.logprobs, ref, batch.mask),
+            now.states,
         )
-    return Rollout(episodes, scores, tuple(micro_batches))
+
+    dealt = list(_deal(episodes, settings, seed))
+    return Rollout(episodes, scores, tuple(team.map(evaluate, dealt)))
 
 
 def _deal(

@@ -22,12 +22,14 @@ from worker.data.examples import PromptExample
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import ActorCritic, ValueHead
 from worker.ppo.advantages import gae, shaped_rewards
+from worker.ppo.imitation import Imitation
 from worker.ppo.kl import AdaptiveKl
 from worker.ppo.rollout import Episodes, Rollout, Scorer, final_scores, record, sample_episodes
-from worker.ppo.update import UpdateStats, make_optimizer, make_targets, update, update_values
+from worker.ppo.team import ALONE, Team
+from worker.ppo.update import Updater, UpdateStats, make_optimizer, make_targets, update_values
 from worker.reporting import Reporter
 from worker.reward.overlap import repetition
-from worker.tokens import AnswerTokens
+from worker.tokens import AnswerTokens, Tokens
 
 SCORE_FLOOR = -5.0
 
@@ -44,6 +46,8 @@ class PpoParts:
     settings: LearningSettings
     checkpoints: Checkpoints
     report: Reporter
+    corrections: Sequence[Tokens] = ()  # mixed into the updates where ptx_coef is not 0
+    team: Team = ALONE
 
 
 @dataclass
@@ -86,14 +90,15 @@ def train_ppo(parts: PpoParts, start: Lora) -> PpoState:
     policy = ActorCritic(backbone, start.clone(), ValueHead(backbone.hidden_size, backbone.device))
     kl = AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon_tokens)
     state = PpoState(policy, make_optimizer(policy, settings), kl)
-    kept = parts.checkpoints.newest()
+    kept = parts.team.first(parts.checkpoints.newest)
     if kept is not None:
         state.restore(*kept)
     limits = Limits(settings.episodes, settings.episodes, max_positions=backbone.max_positions)
     engine = Engine(backbone, start.shape, parts.tokens.renderer.eos_token_ids, limits)
     while state.done < settings.ppo_updates and not state.capped:
         one_update(parts, state, engine)
-        parts.checkpoints.save(state.done, state.save())
+        if parts.team.leads:
+            parts.checkpoints.save(state.done, state.save())
         # Told only now: what was told is never done again, whatever is killed.
         parts.report.progress("ppo", state.done, settings.ppo_updates)
     return state
@@ -103,11 +108,18 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
     """Roll out, score, learn, report."""
     settings, number = parts.settings, state.done + 1
     episodes = roll_out(parts, state, engine, number)
-    raw = parts.scorer(episodes.answers)
+    raw = parts.team.first(lambda: parts.scorer(episodes.answers))
     scores = final_scores(raw, episodes.answers, settings.missing_eos_penalty, SCORE_FLOOR)
     seed = settings.seed * 1000 + number
     rollout = record(
-        episodes, state.policy, parts.reference, scores, settings, seed, parts.report.beat
+        episodes,
+        state.policy,
+        parts.reference,
+        scores,
+        settings,
+        seed,
+        parts.report.beat,
+        parts.team,
     )
     if number == 1:
         rollout = _warm_up(state, rollout, settings)
@@ -117,15 +129,11 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
         return
     targets = make_targets(rollout, state.kl.coef, settings)
     numbers = update_values(rollout, targets)
-    stats = update(
-        state.policy,
-        state.optimizer,
-        rollout,
-        targets,
-        settings,
-        seed,
-        parts.report.beat,
+    imitation = Imitation(parts.corrections, settings.ptx_coef, settings.ptx_batch)
+    updater = Updater(
+        state.policy, state.optimizer, settings, parts.report.beat, imitation, parts.team
     )
+    stats = updater.update(rollout, targets, seed)
     numbers |= _numbers(rollout, stats, state)
     parts.report.metrics("ppo", number, numbers)
     if number % 3 == 1 or number == settings.ppo_updates:
@@ -141,7 +149,14 @@ def roll_out(parts: PpoParts, state: PpoState, engine: Engine, number: int) -> E
     sampling = Sampling(settings.rollout_tokens, settings.temperature)
     seed = (settings.seed * 10_000 + number) * 1000
     episodes = sample_episodes(
-        engine, number, prompts, parts.tokens.renderer, sampling, seed, parts.report.beat
+        engine,
+        number,
+        prompts,
+        parts.tokens.renderer,
+        sampling,
+        seed,
+        parts.report.beat,
+        parts.team,
     )
     engine.unload(number)  # the next update's policy takes its slot
     return episodes
@@ -182,7 +197,9 @@ def _warm_up(state: PpoState, rollout: Rollout, settings: LearningSettings) -> R
 def _numbers(rollout: Rollout, stats: UpdateStats, state: PpoState) -> dict[str, float]:
     answers = rollout.episodes.answers
     count = len(answers)
+    imitation = stats.imitation
     return {
+        **({"loss/ptx": sum(imitation) / len(imitation)} if imitation else {}),
         "objective/kl": rollout.kl_per_response,
         "objective/scores": float(rollout.scores.mean()),
         "objective/kl_coef": state.kl.coef,

@@ -18,9 +18,14 @@ from torch import Tensor
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import ActorCritic
 from worker.ppo.advantages import gae, shaped_rewards, whiten
+from worker.ppo.imitation import NO_IMITATION, Imitation
 from worker.ppo.losses import explained_variance, policy_loss, value_loss
 from worker.ppo.rollout import MicroBatch, Rollout
+from worker.ppo.team import ALONE, Team
 from worker.reporting import LearningFailed
+
+# What a micro-batch adds up over its tokens, and a step over its micro-batches.
+NUMBERS = ("tokens", "clipped", "approx_kl", "ratio", "policy_loss", "value_loss")
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,16 @@ class UpdateStats:
     tokens: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     steps: int = 0
-    first_ratio: float | None = None
+    first_ratio: float | None = None  # mean over the first step's tokens
     grad_norm: float = 0.0
+    imitation: list[float] = field(default_factory=list)  # PPO-ptx's loss, by step
 
-    def add(self, tokens: float, **values: float) -> None:
-        self.tokens += tokens
-        for name, value in values.items():
+    def add(self, numbers: dict[str, float]) -> None:
+        """A step's NUMBERS."""
+        if self.first_ratio is None:
+            self.first_ratio = numbers["ratio"] / numbers["tokens"]
+        self.tokens += numbers["tokens"]
+        for name, value in numbers.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def mean(self, name: str) -> float:
@@ -83,32 +92,6 @@ def make_targets(rollout: Rollout, kl_coef: float, settings: LearningSettings) -
     return targets
 
 
-def update(
-    policy: ActorCritic,
-    optimizer: torch.optim.Optimizer,
-    rollout: Rollout,
-    targets: list[Targets],
-    settings: LearningSettings,
-    seed: int,
-    beat: Callable[[], None],
-) -> UpdateStats:
-    """At most ppo_epochs passes of `minibatches` steps each. Raises LearningFailed."""
-    order = random.Random(seed)
-    pairs = list(zip(rollout.micro_batches, targets, strict=True))
-    stats = UpdateStats()
-    for _ in range(settings.ppo_epochs):
-        numbers = list(range(settings.minibatches))
-        order.shuffle(numbers)
-        before = (stats.tokens, stats.sums.get("approx_kl", 0.0))
-        for number in numbers:
-            minibatch = [pair for pair in pairs if pair[0].minibatch == number]
-            _step(policy, optimizer, minibatch, settings, stats, beat)
-        moved = stats.sums["approx_kl"] - before[1]
-        if moved / (stats.tokens - before[0]) > 1.5 * settings.target_kl:
-            break
-    return stats
-
-
 def update_values(rollout: Rollout, targets: list[Targets]) -> dict[str, float]:
     """Numbers about the rollout itself."""
     masks = [part.batch.mask.bool() for part in rollout.micro_batches]
@@ -121,22 +104,62 @@ def update_values(rollout: Rollout, targets: list[Targets]) -> dict[str, float]:
     }
 
 
-def _step(
-    policy: ActorCritic,
-    optimizer: torch.optim.Optimizer,
-    pairs: list[tuple[MicroBatch, Targets]],
-    settings: LearningSettings,
-    stats: UpdateStats,
-    beat: Callable[[], None],
-) -> None:
-    if not pairs:
-        return
-    total = sum(float(part.batch.mask.sum()) for part, _ in pairs)
-    optimizer.zero_grad(set_to_none=True)
-    for part, target in pairs:
-        beat()
-        now = policy.evaluate(part.batch, settings.temperature)
-        mask = part.batch.mask
+@dataclass(frozen=True)
+class Updater:
+    """Takes the optimiser's steps on a policy, this process's part of each."""
+
+    policy: ActorCritic
+    optimizer: torch.optim.Optimizer
+    settings: LearningSettings
+    beat: Callable[[], None]
+    imitation: Imitation = NO_IMITATION
+    team: Team = ALONE
+
+    def update(self, rollout: Rollout, targets: list[Targets], seed: int) -> UpdateStats:
+        """At most ppo_epochs passes of `minibatches` steps each. Raises LearningFailed."""
+        settings, order = self.settings, random.Random(seed)
+        pairs = list(zip(rollout.micro_batches, targets, strict=True))
+        stats = UpdateStats()
+        for _ in range(settings.ppo_epochs):
+            numbers = list(range(settings.minibatches))
+            order.shuffle(numbers)
+            before = (stats.tokens, stats.sums.get("approx_kl", 0.0))
+            for number in numbers:
+                minibatch = [pair for pair in pairs if pair[0].minibatch == number]
+                if minibatch:
+                    self._step(minibatch, stats, f"{seed}:{stats.steps}")
+            moved = stats.sums["approx_kl"] - before[1]
+            if moved / (stats.tokens - before[0]) > 1.5 * settings.target_kl:
+                break
+        if stats.steps > 1 and stats.sums["approx_kl"] == 0.0:
+            raise LearningFailed("the steps left every log-probability as it was")
+        return stats
+
+    def _step(self, pairs: list[tuple[MicroBatch, Targets]], stats: UpdateStats, seed: str) -> None:
+        total = sum(float(part.batch.mask.sum()) for part, _ in pairs)
+        self.optimizer.zero_grad(set_to_none=True)
+        own = [pair for index, pair in enumerate(pairs) if self.team.own(index)]
+        numbers = sum((self._learn(part, target, total) for part, target in own), torch.zeros(6))
+        if self.team.own(0):  # once, whatever the number of processes
+            self._imitate(stats, seed)
+        self.team.add_up([numbers, *self._gradients()])
+        stats.add(dict(zip(NUMBERS, numbers.tolist(), strict=True)))
+        # Clipped apart: the value head's gradient is of another size and would shrink the policy's.
+        norms = [
+            float(torch.nn.utils.clip_grad_norm_(group["params"], self.settings.max_grad_norm))
+            for group in self.optimizer.param_groups
+        ]
+        if not all(map(math.isfinite, norms)) or norms[0] == 0.0:
+            raise LearningFailed(f"expected finite gradients that are not zero, got norms {norms}")
+        self.optimizer.step()
+        stats.steps += 1
+        stats.grad_norm = norms[0]
+
+    def _learn(self, part: MicroBatch, target: Targets, total: float) -> Tensor:
+        """Adds a micro-batch's gradient of a minibatch of `total` tokens; its NUMBERS."""
+        self.beat()
+        settings, mask = self.settings, part.batch.mask
+        now = self.policy.evaluate(part.batch, settings.temperature)
         actor = policy_loss(
             now.logprobs, part.old_logprobs, target.advantages, mask, settings.clip_range
         )
@@ -145,25 +168,23 @@ def _step(
         )
         loss = (actor.loss + settings.value_coef * critic) / total
         loss.backward()  # type: ignore[no-untyped-call]
-        tokens = float(mask.sum())
-        if stats.first_ratio is None:
-            stats.first_ratio = actor.ratio / tokens
-        stats.add(
-            tokens,
-            clipped=actor.clipped,
-            approx_kl=actor.approx_kl,
-            ratio=actor.ratio,
-            policy_loss=float(actor.loss.detach()),
-            value_loss=float(critic.detach()),
+        losses = (float(actor.loss.detach()), float(critic.detach()))
+        return torch.tensor(
+            [float(mask.sum()), actor.clipped, actor.approx_kl, actor.ratio, *losses]
         )
-    # Clipped apart: the value head's gradient is of another size and would shrink the policy's.
-    norms = [
-        float(torch.nn.utils.clip_grad_norm_(group["params"], settings.max_grad_norm))
-        for group in optimizer.param_groups
-    ]
-    norm = norms[0]
-    if not all(map(math.isfinite, norms)) or norm == 0.0:
-        raise LearningFailed(f"expected finite gradients that are not zero, got norms {norms}")
-    optimizer.step()
-    stats.steps += 1
-    stats.grad_norm = norm
+
+    def _imitate(self, stats: UpdateStats, seed: str) -> None:
+        loss = self.imitation.loss(self.policy, seed)
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
+            stats.imitation.append(float(loss.detach()))
+
+    def _gradients(self) -> list[Tensor]:
+        """One for every parameter: what this process did not touch counts as zero."""
+        found = []
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                found.append(parameter.grad)
+        return found

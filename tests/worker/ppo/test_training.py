@@ -22,9 +22,10 @@ from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import ActorCritic, ValueHead
 from worker.ppo.rollout import against_others, final_scores, record
 from worker.ppo.training import PpoParts, PpoState, roll_out, train_ppo
-from worker.ppo.update import LearningFailed, make_optimizer, make_targets, update
+from worker.ppo.update import LearningFailed, Updater, make_optimizer, make_targets
 from worker.reporting import Cancelled
-from worker.tokens import AnswerTokens
+from worker.sft import mean_nll
+from worker.tokens import AnswerTokens, Tokens
 
 
 def even_score(answers: Sequence[Answer]) -> torch.Tensor:
@@ -80,6 +81,10 @@ def make_parts(
     )
 
 
+def corrections() -> list[Tokens]:
+    return [((5, 6, 7 + i), (40 + i, 41, 2)) for i in range(4)]
+
+
 def fresh(model: tuple[Backbone, PromptRenderer]) -> Lora:
     return Lora.fresh(model[0].lora_shape(4, 8.0), seed=0)
 
@@ -102,7 +107,7 @@ def test_ratio_is_one_before_the_first_step(
     parts = make_parts(model, tmp_path)
     policy, optimizer, rollout = first_rollout(parts, fresh(model))
     targets = make_targets(rollout, 0.05, parts.settings)
-    stats = update(policy, optimizer, rollout, targets, parts.settings, 0, lambda: None)
+    stats = Updater(policy, optimizer, parts.settings, lambda: None).update(rollout, targets, 0)
     assert stats.first_ratio == pytest.approx(1.0, abs=1e-6)
     assert stats.mean("ratio") != pytest.approx(1.0, abs=1e-6)  # later steps did move
 
@@ -125,7 +130,7 @@ def test_micro_batches_of_any_size_give_the_same_step(
         parts = make_parts(model, tmp_path, settings)
         policy, optimizer, rollout = first_rollout(parts, fresh(model))
         targets = make_targets(rollout, 0.05, settings)
-        update(policy, optimizer, rollout, targets, settings, 0, lambda: None)
+        Updater(policy, optimizer, settings, lambda: None).update(rollout, targets, 0)
         results.append(policy.lora.tensors)
     for name, tensor in results[0].items():
         torch.testing.assert_close(tensor, results[1][name], rtol=1e-3, atol=1e-5)
@@ -237,3 +242,29 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
     kept = checkpoints.newest()
     assert kept is not None and kept[0] == 2 and kept[1]["x"].tolist() == [2.0]
     assert not (tmp_path / "000001.pt").exists()
+
+
+def test_corrections_mixed_into_the_updates_become_likelier(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"ptx_coef": 1.0, "ptx_batch": 2})
+    before = mean_nll(model[0], None, corrections())
+    report = Recorder()
+    parts = make_parts(model, tmp_path / "mixed", settings, report)
+    mixed = train_ppo(replace(parts, corrections=corrections()), fresh(model))
+    plain = train_ppo(make_parts(model, tmp_path / "plain"), fresh(model))
+    after = mean_nll(model[0], mixed.policy.lora, corrections())
+    assert after < 0.8 * before
+    assert after < 0.9 * mean_nll(model[0], plain.policy.lora, corrections())
+    assert report.numbers[-1]["loss/ptx"] < report.numbers[0]["loss/ptx"]
+
+
+def test_steps_that_change_no_logprob_fail_loudly(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    parts = make_parts(model, tmp_path)
+    policy, _, rollout = first_rollout(parts, fresh(model))
+    idle = torch.optim.SGD(policy.lora.parameters(), lr=0.0)
+    targets = make_targets(rollout, 0.05, parts.settings)
+    with pytest.raises(LearningFailed, match="log-probability"):
+        Updater(policy, idle, parts.settings, lambda: None).update(rollout, targets, 0)
