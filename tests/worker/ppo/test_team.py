@@ -36,7 +36,8 @@ def run(*command: object) -> None:
 def test_two_processes_of_accelerate_make_the_update_of_one(tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "tiny")
     run(TRAINING, model, tmp_path)
-    launch = "accelerate.commands.launch --cpu --num_processes 2 --num_machines 1".split()
+    # Its launcher of several processes, with a GPU or without.
+    launch = "accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1".split()
     plain = "--mixed_precision no --dynamo_backend no".split()
     run(*launch, *plain, "--main_process_port", free_port(), "-m", TRAINING, model, tmp_path)
     alone, together = (
