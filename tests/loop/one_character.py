@@ -41,7 +41,7 @@ def one_character(backbone: Backbone, shape: LoraShape, version: int) -> Lora:
         a, b = lora.tensors[f"{last}{module}.lora_A"], lora.tensors[f"{last}{module}.lora_B"]
         a.copy_(torch.randn(a.shape, generator=torch.Generator().manual_seed(2)))
         for pair in pairs:
-            b[2 * pair, pair], b[2 * pair + 1, pair] = 2.0, -2.0
+            b[2 * pair, pair], b[2 * pair + 1, pair] = 8.0, -8.0
     a, b = lora.tensors[f"{last}down_proj.lora_A"], lora.tensors[f"{last}down_proj.lora_B"]
     a.zero_()
     a[0, : 2 * len(pairs)] = 1.0

@@ -174,7 +174,7 @@ def test_what_vllm_cannot_use_is_refused_with_its_reason(setup: Setup) -> None:
                 await replica.load("nowhere", setup.folder / "nowhere")
             await replica.load("nan", setup.folder / "nan")
             with pytest.raises(AdapterRefused, match="no numbers"):
-                await replica.prompt_logprobs("nan", setup.request(0).prompt_ids)
+                await replica.first_logprobs("nan", setup.request(0).prompt_ids)
             await replica.unload("nan")
             await replica.unload("nan")  # it is not there any more: that is what was wanted
             assert not {"nan", "nowhere"} & (await replica.holdings()).adapters

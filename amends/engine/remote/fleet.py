@@ -144,11 +144,11 @@ class Fleet:
         """Load and check one version. Raises AdapterRefused, ReplicaLost."""
         if loaded.name not in held:
             await member.replica.load(loaded.name, loaded.folder)
-        found = await member.replica.prompt_logprobs(loaded.name, self._golden_prompt)
+        found = await member.replica.first_logprobs(loaded.name, self._golden_prompt)
         if loaded.version == 0:
             member.base_logprobs = found
         else:
-            effect = max(map(_distance, found, member.base_logprobs), default=0.0)
+            effect = _distance(found, member.base_logprobs)
             if effect == 0.0 or not math.isfinite(effect):
                 raise AdapterRefused(
                     "expected it to change the golden prompt's log-probabilities by a finite "
@@ -191,7 +191,7 @@ class Fleet:
                 limit_s = self.patience.first_token_s
                 async with asyncio.timeout(limit_s):
                     base = self._versions.name_of(0)
-                    await member.replica.prompt_logprobs(base, self._golden_prompt)
+                    await member.replica.first_logprobs(base, self._golden_prompt)
             member.becomes(Standing.READY)
         except ReplicaLost as error:
             member.refused.clear()
@@ -251,5 +251,8 @@ class Fleet:
         await member.replica.aclose()
 
 
-def _distance(a: float, b: float) -> float:
-    return abs(a - b)
+def _distance(found: dict[str, float], base: dict[str, float]) -> float:
+    """The largest change of the log-probability of a token that is likely under `base`; one that is
+    not among the `found` is no likelier than the last of them."""
+    least = min(found.values(), default=math.nan)
+    return max((abs(found.get(token, least) - base[token]) for token in base), default=0.0)

@@ -44,7 +44,7 @@ class Member:
     reason: str = "it has not been asked yet"
     adapters: set[str] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
-    base_logprobs: tuple[float, ...] = ()
+    base_logprobs: dict[str, float] = field(default_factory=dict)
     waiting: int = 0  # responses without a token
     running: int = 0  # responses with one
     look_at_s: float = 0.0

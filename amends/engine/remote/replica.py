@@ -19,6 +19,7 @@ from amends.errors import AdapterRefused, AmendsError, InvalidInput
 
 CONNECT_S: Final = 5.0
 _TIMEOUT: Final = httpx.Timeout(None, connect=CONNECT_S)
+_MOST_LOGPROBS: Final = 20  # of a position, that vLLM tells unless it was started otherwise
 _DATA: Final = "data: "
 _SEEDS: Final = 2**63  # vLLM takes signed 64 bits
 _SHOWN: Final = 300  # characters of an answer that we do not understand
@@ -76,16 +77,16 @@ class _Event(_Foreign):
     choices: tuple[_Choice, ...]
 
 
-class _Logprob(_Foreign):
-    logprob: float
+class _Best(_Foreign):
+    top_logprobs: tuple[dict[str, float], ...]
 
 
-class _Read(_Foreign):
-    prompt_logprobs: tuple[dict[int, _Logprob] | None, ...]
+class _FirstChoice(_Foreign):
+    logprobs: _Best
 
 
-class _Reading(_Foreign):
-    choices: tuple[_Read, ...]
+class _First(_Foreign):
+    choices: tuple[_FirstChoice, ...]
 
 
 class Replica:
@@ -139,27 +140,28 @@ class Replica:
             if answer.status_code != 404:
                 _expect_ok(answer)
 
-    async def prompt_logprobs(self, adapter: str, prompt: Sequence[int]) -> tuple[float, ...]:
-        """Log-probability of each prompt token but the first. Raises AdapterRefused (it makes
-        them no numbers), ReplicaLost.
+    async def first_logprobs(self, adapter: str, prompt: Sequence[int]) -> dict[str, float]:
+        """Log-probabilities of the likeliest first tokens of a response. Raises AdapterRefused (it
+        makes them no numbers), ReplicaLost.
+
+        Not those of the prompt's tokens: vLLM 0.32 for CPUs dies of that question while streams
+        run.
         """
         body = {
             "model": adapter,
             "prompt": list(prompt),
             "max_tokens": 1,
             "temperature": 0,
-            "prompt_logprobs": 0,
+            "logprobs": _MOST_LOGPROBS,
+            "return_tokens_as_token_ids": True,
         }
         with _lost():
             answer = await self._http.post("/v1/completions", json=body)
             if answer.is_error and "JSON compliant" in answer.text:  # JSON has no NaN
                 raise AdapterRefused("with it, log-probabilities are no numbers")
             _expect_ok(answer)
-            (read,) = _Reading.model_validate_json(answer.content).choices
-            found = read.prompt_logprobs[1:]
-            return tuple(
-                at[token].logprob for at, token in zip(found, prompt[1:], strict=True) if at
-            )
+            (first,) = _First.model_validate_json(answer.content).choices
+            return first.logprobs.top_logprobs[0]
 
     async def write(
         self, adapter: str, prompt: Sequence[int], sampling: Sampling

@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif "stream" in body:
             self._write(body)
         else:
-            self._read_prompt(body)
+            self._tell_first(body)
 
     def _load(self, body: dict[str, str]) -> None:
         name, peer = body["lora_name"], self.peer
@@ -150,13 +150,13 @@ class _Handler(BaseHTTPRequestHandler):
             peer.loads.append(name)
             self._answer(200, {})
 
-    def _read_prompt(self, body: dict[str, Any]) -> None:
+    def _tell_first(self, body: dict[str, Any]) -> None:
         version = self._version(body)
         if version in self.peer.not_finite:
             return self._answer(400, _error("Out of range float values are not JSON compliant"))
         shift = 0.0 if version in self.peer.no_effect else 0.1 * version
-        read = [None, *({str(t): {"logprob": -1.0 - shift}} for t in body["prompt"][1:])]
-        self._answer(200, {"choices": [{"prompt_logprobs": read}]})
+        likeliest = {f"token_id:{t}": -1.0 - shift for t in range(body["logprobs"])}
+        self._answer(200, {"choices": [{"logprobs": {"top_logprobs": [likeliest]}}]})
 
     def _write(self, body: dict[str, Any]) -> None:
         peer = self.peer
