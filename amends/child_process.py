@@ -27,7 +27,7 @@ def dies_with_parent(death_signal: signal.Signals, niceness: int = 0) -> Callabl
     def in_child() -> None:
         if niceness:
             os.nice(niceness)
-            _nice_session(niceness)
+            nice_session(niceness)
         if prctl is not None:
             prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
             # The parent may have died between fork and prctl: then no signal will ever come.
@@ -37,8 +37,8 @@ def dies_with_parent(death_signal: signal.Signals, niceness: int = 0) -> Callabl
     return in_child
 
 
-def _nice_session(niceness: int) -> None:
-    """Make the child's session as nice as the child.
+def nice_session(niceness: int) -> None:
+    """Make this process's session as nice as a process of it.
 
     Where Linux groups tasks by session (sched_autogroup_enabled, on by default), nice values count
     only inside a session: a trainer of niceness 19 in a session of its own took half of the

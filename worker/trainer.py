@@ -4,6 +4,8 @@ The composition root of one round: opens the stores, gathers what the round need
 it, publishes. Knows no maths. Invariants: everything it writes is fenced by the run's epoch; a
 version is published at most once per run; the run's end is recorded after the version is on disk.
 
+In a team (worker/ppo/team.py) only the first process does this; the others help with its PPO.
+
 Exit codes: 0 the run ended as CANDIDATE or REJECTED, 10 stopped after a checkpoint, 11 the lease
 was lost, 12 the data were refused (the last line says why), anything else is a crash to be tried
 again.
@@ -23,6 +25,7 @@ from amends.adapter_manifest import Manifest
 from amends.adapter_store import AdapterStore
 from amends.backbones import AnyBackbone, load_backbone
 from amends.base_model import base_hash, ensure_base_model, load_tokenizer
+from amends.child_process import nice_session
 from amends.conversation_store import ConversationStore
 from amends.errors import LeaseLost, NotEnoughData, SettingsError
 from amends.events import RunEvents
@@ -74,6 +77,8 @@ def main() -> int:
     model = ensure_base_model(settings)
     torch.set_num_threads(settings.threads)
     team = Team.from_environment()
+    if team.size > 1:  # the launcher gave us a session of our own
+        nice_session(os.nice(0))
     if not team.leads:
         follow(team, *_policy_parts(model, settings))
         return DONE
@@ -91,6 +96,8 @@ def main() -> int:
         return LEASE_LOST
     except (NotEnoughData, LearningFailed) as refused:
         print(refused, file=sys.stderr)
+        if team.size > 1:  # the launcher keeps our exit code to itself
+            stores.runs.finish(arguments.run, arguments.epoch, "FAILED", error=str(refused))
         return REFUSED
     return DONE
 

@@ -212,12 +212,15 @@ def _attend_row(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) ->
 def _zeros(size: tuple[int, ...], backbone: Backbone) -> Tensor:
     """Zeros; on a CPU the system's own zero pages, which cost memory only when they are written.
 
-    Small ones: numpy and torch would ask for huge pages, or write them all, and the first visitors
-    would wait a second for them.
+    Small ones: numpy asks for huge pages, which the kernel has to make room for, and the first
+    visitors would wait a second for them; torch writes all of them.
     """
     if backbone.device.type != "cpu":
         return torch.zeros(size, dtype=backbone.dtype, device=backbone.device)
     if 0 in size:
         return torch.zeros(size, dtype=backbone.dtype)
-    pages = mmap.mmap(-1, math.prod(size) * backbone.dtype.itemsize)
+    length, private = math.prod(size) * backbone.dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANON
+    pages = mmap.mmap(-1, length, flags=private)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        pages.madvise(mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(pages, dtype=backbone.dtype).view(size)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LAST = 19  # niceness: computes when nobody else wants to
+LAST = 19  # niceness: gets what others leave, and a hundredth of what they want
 
 
 def in_own_thread(work: Callable[[], T], niceness: int = 0) -> T:

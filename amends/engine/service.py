@@ -132,7 +132,7 @@ class EngineService:
             return
         if not self._engine.slots.room_for(version):
             raise EngineBusy(f"no free slot for version {version}", SLOT_RETRY_S)
-        # Whoever is being answered comes first: a load takes longer, and nobody's next token does.
+        # Whoever is being answered comes first: a load takes longer, a next token hardly.
         adapter = await asyncio.to_thread(in_own_thread, lambda: self._read(folder), LAST)
         checked: Future[None] = Future()
 

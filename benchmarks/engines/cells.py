@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-LEAST_WRITTEN = 0.3  # of the tokens asked for: through the chat a response may end by itself
+LEAST_WRITTEN = 0.3  # of the tokens asked for: through the chat, where each message is new, a
+# response may end by itself
 TRIES = 3  # of a cell whose responses ended sooner than that
 
 
@@ -109,7 +110,9 @@ def _cell(
     )
     seconds = time.perf_counter() - begin
     wanted = streams * workload.new_tokens
-    if not LEAST_WRITTEN * wanted <= count <= wanted or len(firsts) != streams:
+    if count > wanted or len(firsts) != streams:
+        raise RuntimeError(f"expected {wanted} tokens of {streams} streams, got {count}")
+    if count < LEAST_WRITTEN * wanted:
         raise EndedEarly(f"expected {wanted} tokens of {streams} streams, got {count}")
     return {
         "tokens_per_s": count / seconds,

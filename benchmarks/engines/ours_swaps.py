@@ -38,7 +38,8 @@ WINDOWS, WINDOW_S, SWAPS_A_WINDOW = 6, 10.0, 10
 STORM_SWAPS, STORM_STREAMS = 1000, 100
 CHECKED_TURNS = 400
 WORDS = 12
-LOOK_S, SWAP_LOOK_S = 0.1, 0.01  # between two looks, which cost what they watch; the log has times
+LOOK_S, SWAP_LOOK_S = 0.1, 0.01  # between two looks, which cost what they watch; of swaps the
+# log has times, of loads nothing finer is known
 LOG_END = 4000  # bytes
 NEAR = 0.15  # nats; bfloat16 gives 0.03, another version's tokens several
 

@@ -1,5 +1,5 @@
-"""The first token of a visitor whose passages another visitor's question has brought before, and of
-that first one: system prompt and passages are nearly all of the prompt.
+"""The first token of a conversation whose passages an earlier one's question has brought, and of
+that earlier one: system prompt and passages are nearly all of the prompt.
 
 Prints one JSON line for each figure.
 """
@@ -17,7 +17,7 @@ from simulator.client import Api
 
 KEYWORDS = "lantern kettle saddle anchor compass hammock".split()  # one finds each document
 PASSAGES, PASSAGE_WORDS, QUESTION_WORDS = 4, 90, 9
-VISITORS = 8  # of each document
+CONVERSATIONS = 8  # on each document
 PROMPT = "vllm:prompt_tokens_total"
 
 
@@ -37,7 +37,7 @@ async def visit(server: AmendsServer) -> tuple[list[float], list[float]]:
     async with Api(server.url, server.staff_token) as api:
         visitor = await api.open_session()
         for keyword in KEYWORDS:
-            for number in range(VISITORS):
+            for number in range(CONVERSATIONS):
                 async with api.chat(visitor) as chat:
                     question = message(QUESTION_WORDS, f"{keyword} {number}", keyword)
                     answer = await chat.ask(question)

@@ -20,20 +20,13 @@ from worker.data.examples import Answer, Context, PromptExample
 from worker.learning_settings import LearningSettings
 from worker.ppo import training
 from worker.ppo.actor_critic import ActorCritic, ValueHead
+from worker.ppo.followers import Silent
 from worker.ppo.kl import AdaptiveKl
 from worker.ppo.training import PpoParts, PpoState, one_update
 from worker.ppo.update import Updater, make_optimizer
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
 CONTEXT = 512
-
-
-class Silent:
-    """A reporter that nobody listens to."""
-
-    def beat(self) -> None: ...
-    def metrics(self, stage: str, step: int, values: dict[str, float]) -> None: ...
-    def samples(self, *told: Any) -> None: ...
 
 
 class LinearScorer:
@@ -94,7 +87,7 @@ def parts_of(workload: Workload, folder: Path) -> PpoParts:
         for i, ids in enumerate(workload.prompts)
     ]
     scorer = LinearScorer(backbone, tokens, workload.micro_batch)
-    report: Any = Silent()
+    report = Silent()
     return PpoParts(backbone, tokens, None, scorer, prompts, settings, Checkpoints(folder), report)
 
 
@@ -112,7 +105,7 @@ def main() -> None:
         engine = Engine(backbone, start.shape, frozenset(), limits)  # nothing ends a response early
         seconds: dict[str, float] = {}
         timed(seconds, "rollout", training, "roll_out")
-        timed(seconds, "score", training, "record")
+        timed(seconds, "record", training, "record")
         timed(seconds, "score", LinearScorer, "__call__")
         timed(seconds, "update", Updater, "update")
 

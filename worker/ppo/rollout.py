@@ -2,7 +2,7 @@
 
 Knows engine, policy and scorer, no optimiser. Invariant: everything of an episode refers to the
 same tokens; the micro-batches made here are those of the update, so a forward there repeats the
-one here bit for bit and the ratio starts at 1.
+one here bit for bit (in a team: where all processes compute alike) and the ratio starts at 1.
 
 Shapes: B batch, P prompt tokens, R response tokens, T = P + R, V vocabulary. The index t of a
 logprob belongs to token t.

@@ -8,12 +8,15 @@ communicates. `accelerate launch` and `torchrun` set the environment that this r
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+# While the first process prepares data or judges, the others wait in the middle of an exchange.
+PATIENCE = timedelta(days=7)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -32,7 +35,7 @@ class Team:
         if size == 1:
             return ALONE
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("gloo", timeout=PATIENCE)
         return cls(dist.get_rank(), size)
 
     @property
@@ -68,7 +71,7 @@ class Team:
         """Each tensor becomes its sum over the processes, in place."""
         if self.size == 1:
             return
-        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        flat = torch.cat([tensor.flatten().cpu() for tensor in tensors])
         dist.all_reduce(flat)
         totals = torch.split(flat, [tensor.numel() for tensor in tensors])
         for tensor, total in zip(tensors, totals, strict=True):
