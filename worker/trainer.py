@@ -80,7 +80,8 @@ def main() -> int:
     if team.size > 1:  # the launcher gave us a session of our own
         nice_session(os.nice(0))
     if not team.leads:
-        follow(team, *_policy_parts(model, settings))
+        shop = Knowledge.load(folder_of(settings)).shop
+        follow(team, *_policy_parts(model, settings, shop.name))
         return DONE
     adapters = AdapterStore(settings.adapters_folder, base_hash(model))
     stores = _open_stores(connect(settings.redis_url), adapters)
@@ -114,7 +115,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
     sources = Sources(stores.feedback, stores.conversations, stores.adapters)
     try:
         inputs = gather(run, sources, knowledge, settings, learning, report)
-        backbone, tokens = _policy_parts(model, settings)
+        backbone, tokens = _policy_parts(model, settings, knowledge.shop.name)
         shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
         result = run_round(
             Round(
@@ -140,12 +141,13 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
         report.close()
 
 
-def _policy_parts(model: Path, settings: Settings) -> tuple[AnyBackbone, AnswerTokens]:
+def _policy_parts(
+    model: Path, settings: Settings, shop_name: str
+) -> tuple[AnyBackbone, AnswerTokens]:
     renderer = PromptRenderer(
         load_tokenizer(model), settings.context_tokens, settings.max_response_tokens
     )
-    shop = Knowledge.load(folder_of(settings)).shop
-    return load_backbone(model, settings), AnswerTokens(renderer, shop.name)
+    return load_backbone(model, settings), AnswerTokens(renderer, shop_name)
 
 
 def _adapter(adapters: AdapterStore, version: int, shape: LoraShape) -> Lora | None:

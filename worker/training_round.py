@@ -38,7 +38,7 @@ from worker.reward.training import (
     train_reward_models,
 )
 from worker.sft import train_sft
-from worker.tokens import AnswerTokens
+from worker.tokens import AnswerTokens, Tokens
 
 MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
 
@@ -193,13 +193,20 @@ def _reinforced(task: Round, policy: Lora, scorer: ScoringModel) -> Lora:
             settings=task.settings,
             checkpoints=Checkpoints(task.folder / "ppo"),
             report=task.report,
-            corrections=[task.tokens.answer(c.answer) for c in task.dataset.train.corrections],
+            corrections=_mixed_in(task),
             team=task.team,
         )
         state = lead(parts, policy)
         if state.capped:
             task.report.log(f"KL {state.last_kl:.1f} nats passed the cap: PPO ended early")
         return state.policy.lora.clone()
+
+
+def _mixed_in(task: Round) -> list[Tokens]:
+    """The corrections that PPO's updates imitate; none where that is switched off."""
+    if task.settings.ptx_coef == 0:
+        return []
+    return [task.tokens.answer(c.answer) for c in task.dataset.train.corrections]
 
 
 def _examine(task: Round, policy: Lora, models: RewardModels) -> Examined:
