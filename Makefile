@@ -11,7 +11,7 @@ NPM = command -v npm >/dev/null || { echo "npm is missing: install Node.js >= 20
 # The marker expression loses its browser tests, and says which, where Chromium can be neither found nor installed.
 BROWSER = if command -v chromium >/dev/null; then echo; else echo " and not browser"; fi
 
-.PHONY: up demo test test-all test-vllm browser lint widget bench bench-ppo bench-serving clean
+.PHONY: up demo test test-all test-vllm browser lint widget bench bench-ppo bench-reward bench-serving clean
 
 up: .venv/ready
 	$(BIN)/amends up
@@ -51,8 +51,13 @@ bench-ppo: .venv/tools
 	-$(MAKE) .venv-trl/ready
 	$(BIN)/python benchmarks/ppo.py $(ARGS)
 
+# AMENDS_BENCH_DATA names the folder with the data; resumes from .bench-reward.
+bench-reward: .venv/tools
+	-$(MAKE) .venv-trl-reward/ready
+	$(BIN)/python benchmarks/reward.py $(ARGS)
+
 clean:
-	rm -rf .venv .venv-llama .venv-trl .venv-vllm widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .bench-reward .venv .venv-llama .venv-trl .venv-trl-reward .venv-vllm widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Amends needs Python 3.11 or newer, and " + sys.executable + " is " + v + ". Name another: make up PYTHON=python3.12")'
@@ -85,6 +90,13 @@ clean:
 	$(PYTHON) -m venv .venv-trl
 	.venv-trl/bin/pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	.venv-trl/bin/pip install --quiet trl==1.12.0 'transformers<5.20' peft && touch $@
+
+# The peer of the reward model's benchmark: TRL's newest, which has no PPO any more.
+.venv-trl-reward/ready:
+	@echo 'Installing TRL 1.16 into .venv-trl-reward, one to three minutes'
+	$(PYTHON) -m venv .venv-trl-reward
+	.venv-trl-reward/bin/pip install --quiet torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	.venv-trl-reward/bin/pip install --quiet trl==1.16.0 'transformers<5.20' peft && touch $@
 
 browser: .venv/tools
 	@command -v chromium >/dev/null \

@@ -72,9 +72,13 @@ def make_workload(folder: Path, updates: int) -> Path:
 def measure_updates(engines: list[Engine], results: Results, updates: int) -> None:
     answers: dict[int, list[dict[str, Any]]] = {id(engine): [] for engine in engines}
     for update in range(1, updates + 1):
-        for engine in engines:
+        for engine in list(engines):
             _say(f"update {update}/{updates}", engine.program)
-            answers[id(engine)].append(engine.ask(update=update))
+            try:
+                answers[id(engine)].append(engine.ask(update=update))
+            except RuntimeError as error:
+                engines.remove(engine)  # the others go on
+                _skip(results, engine.program, error)
     for engine in engines:
         counted = answers[id(engine)][1:]
         setting = {**_setting(engine), "trainable_parameters": engine.ready["trainable"]}
@@ -172,10 +176,14 @@ def main() -> None:
             try:
                 engines.append(stack.enter_context(running(program, workload, folder)))
             except (RuntimeError, OSError) as error:
-                reason = {**program.setting, "reason": f"{program.system} skipped: {error}"}
-                results.add("episodes_per_s", None, "1/s", reason, system=program.system)
+                _skip(results, program, error)
         measure_updates(engines, results, chosen.updates)
     print(markdown(results.rows))
+
+
+def _skip(results: Results, program: Program, error: Exception) -> None:
+    reason = {**program.setting, "reason": f"{program.system} skipped: {error}"}
+    results.add("episodes_per_s", None, "1/s", reason, system=program.system)
 
 
 def _setting(engine: Engine) -> dict[str, Any]:

@@ -34,6 +34,15 @@ class LearningSettings(BaseSettings):
     reward_layers: tuple[float, ...] = Field(
         (0.5, 0.75, 1.0), description="depths of the hidden states used as features, 1 is the last"
     )
+    reward_epochs: int = Field(
+        0,
+        ge=0,
+        description="passes over the judgements that adapt the reward model's features; 0: frozen",
+    )
+    reward_learning_rate: float = Field(
+        2e-4, gt=0, description="Adam, of these passes; falls to 0 over the steps"
+    )
+    reward_batch: int = Field(32, ge=2, description="answers per step of these passes, at least")
     min_pairs: int = Field(30, ge=2, description="below: no reward model, SFT only")
     missing_eos_penalty: float = Field(
         1.0, ge=0, description="subtracted when a response is cut off"

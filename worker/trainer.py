@@ -180,7 +180,10 @@ def _publish(
         fence=lambda: stores.runs.check(run.run_id, run.epoch),
     )
     if result.reward is not None:
-        save_reward_head(result.reward, settings.reward_models_folder / f"{manifest.version:06d}")
+        folder = settings.reward_models_folder / f"{manifest.version:06d}"
+        if result.reward.features.lora is not None:
+            save_lora(result.reward.features.lora, folder / "features", model_name)
+        save_reward_head(result.reward.head, folder)
     return manifest
 
 

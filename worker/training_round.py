@@ -30,6 +30,7 @@ from worker.ppo.team import ALONE, Team
 from worker.ppo.training import PpoParts
 from worker.reporting import Reporter, stage
 from worker.reward.features import Features
+from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.reward_head import RewardHead
 from worker.reward.training import (
     RewardModels,
@@ -37,6 +38,7 @@ from worker.reward.training import (
     report_numbers,
     train_reward_models,
 )
+from worker.reward.trunk import adapt_features
 from worker.sft import train_sft
 from worker.tokens import AnswerTokens, Tokens
 
@@ -65,7 +67,7 @@ class Round:
 @dataclass(frozen=True)
 class RoundResult:
     candidate: Lora
-    reward: RewardHead | None
+    reward: ScoringModel | None
     verdict: GateVerdict
     examined: Examined
     metrics: dict[str, float]
@@ -98,8 +100,7 @@ def run_round(task: Round) -> RoundResult:
     metrics |= _gate_numbers(examined)
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     task.report.metrics("gate", 1, metrics)
-    reward = None if models.reward is None else models.reward.head
-    return RoundResult(policy, reward, verdict, examined, metrics)
+    return RoundResult(policy, models.reward, verdict, examined, metrics)
 
 
 def _choose(task: Round) -> bool:
@@ -150,10 +151,18 @@ def _reward_models(task: Round, with_reward: bool) -> RewardModels:
     )
     with stage(report, "reward"):
         samples = _champion_samples(task)
+        learnt = None
+        if with_reward and settings.reward_epochs:
+            fresh = replace(features, lora=Lora.fresh(task.lora_shape, settings.seed))
+            checkpoints = Checkpoints(task.folder / "reward-features")
+            learnt = adapt_features(
+                fresh, task.dataset.train, RewardHeadSettings(), settings, checkpoints, report
+            )
         models = train_reward_models(
             task.dataset,
             samples,
             features,
+            learnt,
             settings,
             task.folder,
             task.previous_reward,

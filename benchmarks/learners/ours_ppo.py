@@ -19,11 +19,9 @@ from worker.checkpoints import Checkpoints
 from worker.data.examples import Answer, Context, PromptExample
 from worker.learning_settings import LearningSettings
 from worker.ppo import training
-from worker.ppo.actor_critic import ActorCritic, ValueHead
 from worker.ppo.followers import Silent
-from worker.ppo.kl import AdaptiveKl
 from worker.ppo.training import PpoParts, PpoState, one_update
-from worker.ppo.update import Updater, make_optimizer
+from worker.ppo.update import Updater
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
 CONTEXT = 512
@@ -98,9 +96,7 @@ def main() -> None:
         parts = parts_of(workload, Path(name))
         backbone, settings = parts.backbone, parts.settings
         start = Lora.fresh(backbone.lora_shape(workload.rank, workload.alpha), seed=0)
-        policy = ActorCritic(backbone, start, ValueHead(backbone.hidden_size))
-        kl = AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon_tokens)
-        state = PpoState(policy, make_optimizer(policy, settings), kl)
+        state = PpoState.fresh(backbone, start, settings)
         limits = Limits(workload.episodes, workload.episodes, max_positions=CONTEXT)
         engine = Engine(backbone, start.shape, frozenset(), limits)  # nothing ends a response early
         seconds: dict[str, float] = {}
@@ -115,7 +111,7 @@ def main() -> None:
             one_update(parts, state, engine)
             return {"seconds": time.perf_counter() - began, "phases": dict(seconds)}
 
-        trained = [*policy.lora.parameters(), *policy.value_head.parameters()]
+        trained = [*start.parameters(), *state.policy.value_head.parameters()]
         serve(answer, trainable=sum(tensor.numel() for tensor in trained))
 
 

@@ -185,7 +185,7 @@ def test_enough_of_everything_gives_supervised_steps_and_ppo(
 ) -> None:
     result, report = whole
     assert report.finished == ["sft", "reward", "ppo", "gate"]
-    assert result.reward is not None and result.reward.finite
+    assert result.reward is not None and result.reward.head.finite
     assert sum("objective/kl" in numbers for numbers in report.numbers) == SETTINGS.ppo_updates
     assert sum("loss/sft" in numbers for numbers in report.numbers) == 6  # 2 epochs of 12 by 4
     start = Lora.fresh(model[0].lora_shape(2, 4.0), SETTINGS.seed)
@@ -219,6 +219,21 @@ def test_the_stages_follow_from_the_data_and_the_optimizer(
         assert "passed: reward model: not measured (optional)" in result.verdict.reasons
     if pairs < SETTINGS.min_pairs:
         assert "11 judged pairs: supervised steps only this round" in report.logs
+
+
+def test_a_reward_model_may_learn_features_of_its_own(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    learning = SETTINGS.model_copy(update={"reward_epochs": 1, "reward_batch": 8})
+    report = Recorder()
+    result = run_round(make_round(model, tmp_path, report=report, settings=learning))
+    assert report.finished == ["sft", "reward", "ppo", "gate"]
+    assert any("loss/reward" in numbers for numbers in report.numbers)
+    assert result.reward is not None and result.reward.features.lora is not None
+    assert result.reward.head.own_features
+    # The next round's frozen features are not what this head reads.
+    after = run_round(make_round(model, tmp_path / "next", previous_reward=result.reward.head))
+    assert "reward/previous" not in after.metrics
 
 
 def test_mismatched_pairs_do_not_make_a_reward_model(
@@ -355,7 +370,7 @@ def test_reward_model_and_judge_are_fitted_on_different_customers(
     data = dataset(held_out_pairs=12, held_out_prefers=(CURT, POLITE))
     result = run_round(make_round(model, tmp_path, data))
     assert result.reward is not None
-    assert result.reward.fitted_on["pairs/items"] == 14
+    assert result.reward.head.fitted_on["pairs/items"] == 14
     assert result.metrics["reward/accuracy"] == 0.0  # on the hold-out's pairs
     assert result.metrics["judge/accuracy"] == 0.0  # on the train side's pairs
     agreeing = run_round(make_round(model, tmp_path / "agreeing", dataset()))
@@ -384,7 +399,7 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
             tmp_path,
             optimizer="sft",
             champion=champion,
-            previous_reward=first.reward,
+            previous_reward=first.reward.head,
             settings=none,
         )
     )
@@ -393,7 +408,7 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
     assert still.examined.candidate == still.examined.champion
 
     second = run_round(
-        make_round(model, tmp_path / "second", champion=champion, previous_reward=first.reward)
+        make_round(model, tmp_path / "second", champion=champion, previous_reward=first.reward.head)
     )
     assert same_weights(champion, first.candidate)  # training never touches it
     assert not same_weights(champion, second.candidate)

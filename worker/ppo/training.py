@@ -61,6 +61,13 @@ class PpoState:
     last_kl: float = 0.0
     capped: bool = False
 
+    @classmethod
+    def fresh(cls, backbone: AnyBackbone, lora: Lora, settings: LearningSettings) -> "PpoState":
+        """Before the first update; trains `lora` itself."""
+        policy = ActorCritic(backbone, lora, ValueHead(backbone.hidden_size, backbone.device))
+        kl = AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon_tokens)
+        return cls(policy, make_optimizer(policy, settings), kl)
+
     def save(self) -> dict[str, Any]:
         return {
             "lora": {k: v.detach() for k, v in self.policy.lora.tensors.items()},
@@ -87,9 +94,7 @@ def train_ppo(parts: PpoParts, start: Lora) -> PpoState:
     """Improve a copy of `start` by ppo_updates updates, or until the KL cap. Raises
     LearningFailed."""
     settings, backbone = parts.settings, parts.backbone
-    policy = ActorCritic(backbone, start.clone(), ValueHead(backbone.hidden_size, backbone.device))
-    kl = AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon_tokens)
-    state = PpoState(policy, make_optimizer(policy, settings), kl)
+    state = PpoState.fresh(backbone, start.clone(), settings)
     kept = parts.team.first(parts.checkpoints.newest)
     if kept is not None:
         state.restore(*kept)

@@ -81,6 +81,19 @@ class Views:
         sums = scores.new_zeros(count).index_add(0, self.turn_rating, scores[self.turn])
         return sums / torch.bincount(self.turn_rating, minlength=count).clamp(min=1)
 
+    def rows_of_customers(self) -> list[Tensor]:
+        """Rows of the answers that each customer's judgements are about, each row once."""
+        customers = torch.cat(
+            [
+                self.pair_customer,
+                self.pair_customer,
+                self.thumb_customer,
+                self.rating_customer[self.turn_rating],
+            ]
+        )
+        rows = torch.cat([self.chosen, self.rejected, self.thumb, self.turn])
+        return [torch.unique(rows[customers == place]) for place in range(len(self.customers))]
+
 
 def make_views(examples: Examples, table: AnswerTable) -> Views:
     """The tensors of one side of the split; `table` holds at least its answers."""

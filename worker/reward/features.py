@@ -1,8 +1,8 @@
-"""Hidden states of the frozen base model as features of answers.
+"""Hidden states of the base model as features of answers.
 
 Knows the backbone, no feedback and no head. Invariant: features depend on prompt and response only,
-never on an adapter, so they are comparable between rounds. Mean over the response's tokens of the
-states after a few layers.
+never on the policy; without an adapter of their own they are comparable between rounds. Mean over
+the response's tokens of the states after a few layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,21 +12,24 @@ import torch
 from torch import Tensor
 
 from amends.backbones import AnyBackbone
+from amends.lora import Lora
 from worker.data.examples import Answer
-from worker.tokens import AnswerTokens, TokenBatch, by_length
+from worker.tokens import AnswerTokens, TokenBatch, Tokens, by_length
 
 Beat = Callable[[], None]
 
 
 @dataclass(frozen=True)
 class Features:
-    """`depths` in (0, 1]: which layers, as shares of the model's depth."""
+    """`depths` in (0, 1]: which layers, as shares of the model's depth. `lora`: of the reward
+    model's own; None: frozen."""
 
     backbone: AnyBackbone
     tokens: AnswerTokens
     depths: tuple[float, ...]
     batch: int
     beat: Beat
+    lora: Lora | None = None
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -41,11 +44,14 @@ class Features:
         result = torch.zeros(len(items), width)
         for group in by_length(items, self.batch):
             self.beat()
-            batch = TokenBatch.of([items[i] for i in group], self.backbone.device)
-            _, kept = self.backbone.hidden(batch.token_ids, None, self.layers)
-            pooled = [self._mean(states, batch) for states in kept]
-            result[group] = torch.cat(pooled, dim=1).cpu()
+            result[group] = self.pooled([items[i] for i in group]).cpu()
         return result
+
+    def pooled(self, items: Sequence[Tokens]) -> Tensor:
+        """(B, layers * H), float32; differentiable for the adapter."""
+        batch = TokenBatch.of(items, self.backbone.device)
+        _, kept = self.backbone.hidden(batch.token_ids, self.lora, self.layers)
+        return torch.cat([self._mean(states, batch) for states in kept], dim=1)
 
     def _mean(self, states: Tensor, batch: TokenBatch) -> Tensor:
         """States (B, T, H) at the response's own tokens -> their mean (B, H)."""

@@ -60,8 +60,8 @@ def report_reward_head(
             values, table, [p for p, keep in zip(holdout.pairs, kept, strict=True) if keep]
         )
 
-    if previous is not None and previous.weights.shape[1] != head.weights.shape[1]:
-        previous = None  # it reads other features: not comparable
+    if previous is not None and not _same_features(previous, head):
+        previous = None  # not comparable
     judged = [pair.kind != "mismatch" for pair in holdout.pairs]
     lengths = overlap.new_tensor([float(len(words(answer.response))) for answer in table.answers])
     probabilities = head.thumb_probability(lm, overlap)[views.thumb].tolist()
@@ -89,6 +89,11 @@ def report_reward_head(
             views.rated_mean(scores).tolist(), [float(r.value) for r in holdout.ratings]
         ),
     )
+
+
+def _same_features(previous: RewardHead, head: RewardHead) -> bool:
+    sizes = previous.weights.shape[1], head.weights.shape[1]
+    return sizes[0] == sizes[1] and not (previous.own_features or head.own_features)
 
 
 def _accuracy(values: Tensor, table: AnswerTable, pairs: Sequence[PairExample]) -> Share | None:

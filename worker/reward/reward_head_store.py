@@ -14,14 +14,15 @@ import torch
 from safetensors.torch import load, save
 
 from amends.errors import InvalidInput
+from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.overlap import OVERLAP_FEATURES
-from worker.reward.reward_head import RewardHead, RewardHeadSettings
+from worker.reward.reward_head import RewardHead
 
 _SCHEMA_VERSION = 1
 _TENSORS = tuple(
     field.name
     for field in dataclasses.fields(RewardHead)
-    if field.name not in ("settings", "fitted_on")
+    if field.name not in ("settings", "fitted_on", "own_features")
 )
 
 
@@ -35,6 +36,7 @@ def save_reward_head(head: RewardHead, folder: Path) -> None:
         "overlap_features": list(OVERLAP_FEATURES),
         "settings": dataclasses.asdict(head.settings),
         "fitted_on": dict(head.fitted_on),
+        "own_features": head.own_features,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     _write(folder / "weights.safetensors", weights)
@@ -67,6 +69,7 @@ def load_reward_head(folder: Path) -> RewardHead:
         **tensors,
         settings=RewardHeadSettings(**manifest["settings"]),
         fitted_on=manifest["fitted_on"],
+        own_features=manifest.get("own_features", False),
     )
 
 

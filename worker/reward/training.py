@@ -20,8 +20,9 @@ from worker.data.examples import Answer, Examples
 from worker.learning_settings import LearningSettings
 from worker.reward.examples import AnswerTable, make_views, overlap_matrix
 from worker.reward.features import Features
+from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.report import RewardReport, report_reward_head
-from worker.reward.reward_head import RewardHead, RewardHeadSettings, Scores, fit_reward_head
+from worker.reward.reward_head import RewardHead, Scores, fit_reward_head
 from worker.reward.reward_head_store import load_reward_head, save_reward_head
 
 JUDGE_SEED = 1000
@@ -56,28 +57,39 @@ def train_reward_models(
     dataset: Dataset,
     reference_samples: Sequence[Answer],
     features: Features,
+    own_features: Features | None,
     settings: LearningSettings,
     folder: Path,
     previous: RewardHead | None,
     with_reward: bool,
 ) -> RewardModels:
-    """Fit both heads (or take them from `folder`, where an earlier attempt left them).
+    """Fit both heads (or take them from `folder`, where an earlier attempt left them): the judge on
+    frozen features, the reward model on `own_features` where it has learnt some.
 
     Raises NotEnoughData when a reward model is wanted and the train side has too few judged pairs.
     """
     table = AnswerTable.of([*dataset.train.answers(), *dataset.holdout.answers()])
-    lm, overlap = features.of(table.answers), table.overlap()
-    centre = (features.of(reference_samples), overlap_matrix(reference_samples))
+    overlap, style = table.overlap(), overlap_matrix(reference_samples)
+
+    def read(by: Features) -> tuple[Tensor, Tensor]:
+        return by.of(table.answers), by.of(reference_samples)
+
+    frozen = read(features)
     wanted = RewardHeadSettings(
         min_pairs=settings.min_pairs, members=settings.reward_members, seed=settings.seed
     )
     reward = report = judge = judge_report = None
     if with_reward:
+        lm, samples = frozen if own_features is None else read(own_features)
+        centre = (samples, style)
         head = _fitted(folder / "reward", lm, overlap, dataset.train, table, wanted, centre)
-        reward = ScoringModel(head, features)
+        head = replace(head, own_features=own_features is not None)
+        reward = ScoringModel(head, own_features or features)
         report = report_reward_head(head, dataset.holdout, table, lm, overlap, previous)
+    lm, samples = frozen
     other = replace(wanted, min_pairs=JUDGE_MIN_PAIRS, seed=settings.seed + JUDGE_SEED)
     with suppress(NotEnoughData):  # then the gate refuses: it has nothing to judge by
+        centre = (samples, style)
         head = _fitted(folder / "judge", lm, overlap, dataset.holdout, table, other, centre)
         judge = ScoringModel(head, features)
         judge_report = report_reward_head(head, dataset.train, table, lm, overlap)

@@ -9,7 +9,8 @@ import torch
 from amends.errors import NotEnoughData
 from tests.worker.reward.simulated import Simulated, correlation, simulate
 from worker.reward.examples import make_views
-from worker.reward.reward_head import RewardHead, RewardHeadSettings, _Fit, fit_reward_head
+from worker.reward.likelihood import RewardHeadSettings
+from worker.reward.reward_head import Fit, RewardHead, fit_reward_head
 
 UNCAPPED = RewardHeadSettings(scalar_share=1e9, label_smoothing=0.0)
 
@@ -46,7 +47,7 @@ def test_known_leniency_and_scale_are_recovered() -> None:
     data = simulate(pairs=500, thumbs=2000, thumb_scale=2.0, lm_features=4)
     views = make_views(data.examples, data.table)
     features = torch.cat([data.lm, data.overlap], 1)
-    found = _Fit(features, views, UNCAPPED).member(torch.ones(len(views.customers)).double())
+    found = Fit(features, views, UNCAPPED).member(torch.ones(len(views.customers)).double())
     assert found["log_scale"][0].exp().item() == pytest.approx(2.0, rel=0.25)
     truth = torch.tensor([data.leniency[name] for name in views.raters]).double()
     assert correlation(found["leniency"], truth) > 0.9
@@ -59,7 +60,7 @@ def test_without_other_views_the_head_is_penalised_logistic_regression() -> None
     views = make_views(data.examples, data.table)
     features = torch.cat([data.lm, data.overlap], 1)
     settings = replace(UNCAPPED, max_iterations=1000)
-    found = _Fit(features, views, settings).member(torch.ones(len(views.customers)).double())
+    found = Fit(features, views, settings).member(torch.ones(len(views.customers)).double())
     w = found["weights"]
     gap = features[views.chosen] - features[views.rejected]
     gradient = -(gap * torch.sigmoid(-(gap @ w))[:, None]).sum(0) + w

@@ -1,0 +1,287 @@
+"""make bench-reward: our reward model beside TRL's RewardTrainer on people's judgements, in hours.
+
+Reads the folder that AMENDS_BENCH_DATA names and is skipped without it. What takes long (features,
+adapters, the peer's scores) is kept in .bench-reward under a hash of all that it depends on, so a
+run that was stopped goes on. CONFIGURATION was chosen on fold 0 alone, which is never measured on.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from judgements.folds import SEEDS, sides, union
+from judgements.kept import Kept
+from judgements.measures import (
+    Array,
+    Measured,
+    area_under_curve,
+    in_order,
+    mean_with_interval,
+    over_groups,
+)
+from judgements.peer import PYTHON, trl_scores
+from judgements.people import Reader, dstc9, hh_helpful, uss
+from judgements.table import markdown
+from judgements.trial import Configuration, Opinion, Trials
+
+from amends.backbone import Backbone
+from amends.base_model import ensure_base_model, load_causal_lm, load_tokenizer
+from amends.prompt import PromptRenderer
+from amends.settings import Settings
+from simulator.results import Results
+from worker.data.examples import Examples
+from worker.learning_settings import LearningSettings
+from worker.reward.calibration import calibration_error
+from worker.reward.examples import AnswerTable
+from worker.reward.likelihood import RewardHeadSettings
+from worker.reward.overlap import OVERLAP_FEATURES
+from worker.reward.report import spearman
+from worker.tokens import AnswerTokens
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTEXT, RESPONSE = 512, 160
+TRL = "trl 1.16.0"
+CONFIGURATION = Configuration(
+    head=RewardHeadSettings(members=4, min_pairs=0),
+    learning=LearningSettings(reward_epochs=1, reward_batch=32, reward_learning_rate=2e-4),
+    rank=16,
+)
+# The adapter's passes and TRL's see each train pair once, in batches of 16 pairs.
+PEER = {"epochs": 1, "learning_rate": 2e-4, "batch": 16, "rank": 16}
+# Where there are no pairs, nothing else caps the weight of ratings.
+RATINGS_ALONE = replace(CONFIGURATION, head=replace(CONFIGURATION.head, scalar_share=None))
+EXTREMES = ((2.0, 4.0), (2.5, 3.5))  # mean ratings: unsatisfied at most, satisfied at least
+
+
+HH_PAIRS = (600, 500)  # of a seed's train and test side: the peer reads 400 tokens a second
+SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "frozen": ("ours", {"features": "frozen"}),
+    "adapter": ("ours", {"features": "adapter"}),
+    "trl": (TRL, {}),
+    "overlap": ("word overlap", {}),
+}
+
+COMPARED = (
+    (("frozen", "pairs"), ("trl", "pairs")),
+    (("adapter", "pairs"), ("trl", "pairs")),
+    (("adapter", "pairs"), ("frozen", "pairs")),
+    (("frozen", "all"), ("frozen", "pairs")),
+    (("frozen", "all"), ("overlap", "none")),
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One seed of one data set: its sides, and opinions of all answers by (system, view)."""
+
+    test: Examples
+    opinions: dict[tuple[str, str], Opinion]
+
+
+class Bench:
+    def __init__(self, folder: Path, skipped: set[str], results: Results) -> None:
+        settings = Settings()
+        torch.set_num_threads(settings.threads)
+        self._model = ensure_base_model(settings)
+        self._threads = settings.threads
+        tokenizer = load_tokenizer(self._model)
+        self._folder, self._reader, self._skipped = folder, Reader(tokenizer), skipped
+        self._tokens = AnswerTokens(PromptRenderer(tokenizer, CONTEXT, RESPONSE), "")
+        self._backbone = Backbone(load_causal_lm(self._model, torch.bfloat16), CONTEXT)
+        self._kept = Kept(ROOT / ".bench-reward")
+        self._results = results
+
+    def dstc9(self) -> None:
+        examples = dstc9(self._folder, self._reader)
+        parts = [sides(examples, seed) for seed in SEEDS]
+        trials = self._trials(examples)
+        found = []
+        for seed, (train, test) in zip(SEEDS, parts, strict=True):
+            opinions = self._pair_opinions("dstc9", trials, train, test, seed)
+            _say("dstc9", seed, "ours, all views")
+            opinions["frozen", "all"] = trials.frozen(train)
+            overlap = trials.table.overlap()[:, list(OVERLAP_FEATURES).index("f1_best")].numpy()
+            opinions["overlap", "none"] = Opinion(overlap, overlap)
+            found.append(Trial(test, opinions))
+        self._report_pairs("dstc9", trials.table, found)
+        errors = [_thumb_error(trials.table, trial) for trial in found]
+        setting = {"dataset": "dstc9", "view": "thumbs", "fitted_on": "all", "seeds": len(SEEDS)}
+        self._add("calibration_error", (float(np.mean(errors)), min(errors), max(errors)), setting)
+
+    def hh_helpful(self) -> None:
+        examples = hh_helpful(self._folder, self._reader)
+        parts = [sides(examples, seed, HH_PAIRS) for seed in SEEDS]
+        trials = self._trials(union(parts))
+        found = [
+            Trial(test, self._pair_opinions("hh_helpful", trials, train, test, seed))
+            for seed, (train, test) in zip(SEEDS, parts, strict=True)
+        ]
+        self._report_pairs("hh_helpful", trials.table, found)
+
+    def uss(self) -> None:
+        examples = uss(self._folder, self._reader)
+        trials = self._trials(examples, RATINGS_ALONE)
+        answers, truths, scores, groups = [], [], [], []
+        for seed in SEEDS:
+            train, test = sides(examples, seed)
+            _say("uss", seed, "ours, ratings")
+            score = trials.frozen(train).score
+            by_answer = _mean_ratings(trials.table, test)
+            rows = list(by_answer)
+            answers.append(np.full(len(rows), seed))
+            scores.append(score[rows])
+            truths.append(np.array([by_answer[row][0] for row in rows]))
+            groups += [by_answer[row][1] for row in rows]
+        fold, score, truth = (np.concatenate(part) for part in (answers, scores, truths))
+
+        def rank_correlation(items: Any) -> float:
+            return _mean_over_seeds(
+                fold[items], lambda s: spearman(score[items][s], truth[items][s]) or 0.0
+            )
+
+        setting = {"dataset": "uss", "view": "ratings", "features": "frozen", "seeds": len(SEEDS)}
+        self._add("spearman", over_groups(rank_correlation, groups), setting)
+        for unsatisfied, satisfied in EXTREMES:
+
+            def area(
+                items: Any, unsatisfied: float = unsatisfied, satisfied: float = satisfied
+            ) -> float:
+                rated, worry = truth[items], -score[items]
+                return _mean_over_seeds(
+                    fold[items],
+                    lambda s: area_under_curve(
+                        worry[s][rated[s] <= unsatisfied], worry[s][rated[s] >= satisfied]
+                    ),
+                )
+
+            extremes = {"unsatisfied_to": unsatisfied, "satisfied_from": satisfied}
+            found = over_groups(area, groups)
+            self._add("auc_unsatisfied", found, {**setting, **extremes})
+
+    def _trials(self, examples: Examples, configuration: Configuration = CONFIGURATION) -> Trials:
+        return Trials(examples, self._backbone, self._tokens, configuration, self._kept)
+
+    def _pair_opinions(
+        self, name: str, trials: Trials, train: Examples, test: Examples, seed: int
+    ) -> dict[tuple[str, str], Opinion]:
+        train, test = Examples(pairs=train.pairs), Examples(pairs=test.pairs)
+        _say(name, seed, "ours, pairs")
+        opinions = {("frozen", "pairs"): trials.frozen(train)}
+        if "adapter" not in self._skipped:
+            _say(name, seed, "ours with an adapter, pairs")
+            opinions["adapter", "pairs"] = trials.adapted(train, test, seed)
+        if "trl" not in self._skipped:
+            _say(name, seed, f"{TRL}, pairs")
+            scores = trl_scores(
+                train,
+                test,
+                trials.table,
+                trials.items,
+                self._kept,
+                model=str(self._model),
+                seed=seed,
+                threads=self._threads,
+                **PEER,
+            )
+            opinions["trl", "pairs"] = Opinion(scores, scores)
+        return opinions
+
+    def _report_pairs(self, name: str, table: AnswerTable, trials: list[Trial]) -> None:
+        """Accuracy of each opinion over the pairs of all seeds, and what is gained over another."""
+        groups = [pair.customer for trial in trials for pair in trial.test.pairs]
+        outcomes: dict[tuple[str, str], Array] = {}
+        for key in trials[0].opinions:
+            outcomes[key] = np.concatenate(
+                [_in_order(table, t.test, t.opinions[key].score) for t in trials]
+            )
+        for (system, view), values in outcomes.items():
+            label, features = SYSTEMS[system]
+            setting = {"dataset": name, "view": view, **features}
+            setting |= {"seeds": len(SEEDS), "pairs": len(groups)}
+            self._add("pair_accuracy", mean_with_interval(values, groups), setting, label)
+        for of, over in COMPARED:
+            if of in outcomes and over in outcomes:
+                gained = mean_with_interval(outcomes[of] - outcomes[over], groups)
+                label, features = SYSTEMS[of[0]]
+                other = ", ".join((SYSTEMS[over[0]][0], *SYSTEMS[over[0]][1].values(), over[1]))
+                setting = {"dataset": name, "view": of[1], **features, "over": other}
+                self._add("pair_accuracy_gain", gained, setting, label)
+
+    def _add(
+        self, metric: str, found: Measured, setting: dict[str, Any], system: str = "ours"
+    ) -> None:
+        value, low, high = found
+        self._results.add(metric, value, "", setting, low, high, system=system)
+        print(f"{metric} {system} {setting}: {value:.3f} [{low:.3f}, {high:.3f}]", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--without-trl", action="store_true", help="ours alone")
+    parser.add_argument("--without-adapter", action="store_true", help="frozen features alone")
+    chosen = parser.parse_args()
+    folder = os.environ.get("AMENDS_BENCH_DATA")
+    if not folder:
+        print(
+            "skipped: AMENDS_BENCH_DATA names no folder with dstc9_faq, hh_rlhf, uss_satisfaction"
+        )
+        return
+    results = Results(ROOT / "benchmarks" / "results" / "bench-reward.json")
+    skipped = {"adapter"} if chosen.without_adapter else set()
+    if chosen.without_trl or not PYTHON.is_file():
+        skipped.add("trl")
+        why = "not asked for" if chosen.without_trl else "its environment could not be made"
+        results.add("pair_accuracy", None, "", {"reason": f"{TRL}: {why}"}, system=TRL)
+    bench = Bench(Path(folder), skipped, results)
+    bench.dstc9()
+    bench.hh_helpful()
+    bench.uss()
+    print(markdown(results.rows))
+
+
+def _in_order(table: AnswerTable, test: Examples, scores: Array) -> Array:
+    chosen, rejected = (
+        scores[table.rows([getattr(pair, side) for pair in test.pairs]).numpy()]
+        for side in ("chosen", "rejected")
+    )
+    return in_order(chosen, rejected)
+
+
+def _thumb_error(table: AnswerTable, trial: Trial) -> float:
+    rows = table.rows([thumb.answer for thumb in trial.test.thumbs]).numpy()
+    expected = trial.opinions["frozen", "all"].thumb_up[rows].tolist()
+    error = calibration_error(expected, [thumb.value > 0 for thumb in trial.test.thumbs])
+    assert error is not None, "a test fold has thousands of thumbs"
+    return error
+
+
+def _mean_ratings(table: AnswerTable, test: Examples) -> dict[int, tuple[float, str]]:
+    """By row of the answer: the mean of its raters, and its dialogue."""
+    given: dict[int, list[int]] = defaultdict(list)
+    dialogue: dict[int, str] = {}
+    rows = table.rows([rating.answers[0] for rating in test.ratings]).tolist()
+    for row, rating in zip(rows, test.ratings, strict=True):
+        given[row].append(rating.value)
+        dialogue[row] = rating.customer
+    return {row: (statistics.mean(values), dialogue[row]) for row, values in given.items()}
+
+
+def _mean_over_seeds(fold: Array, statistic: Callable[[Array], float]) -> float:
+    """Scores of two seeds have no common scale: each seed by itself, then their mean."""
+    return statistics.mean(statistic(np.flatnonzero(fold == seed)) for seed in SEEDS)
+
+
+def _say(name: str, seed: int, what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
