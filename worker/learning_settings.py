@@ -22,6 +22,11 @@ class LearningSettings(BaseSettings):
         lt=1,
         description="of customers and questions kept for the judge, never trained on",
     )
+    feedback_age_s: float = Field(
+        0.0,
+        ge=0,
+        description="younger feedback waits for the next round: time to notice a brigade",
+    )
     # Supervised steps on corrections
     sft_epochs: int = Field(2, ge=0, description="passes over the corrections before PPO; 0: none")
     sft_epochs_alone: int = Field(4, ge=0, description="the same in a round without PPO")

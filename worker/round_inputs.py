@@ -8,6 +8,7 @@ checkpoints live under a key of everything that they depend on.
 import hashlib
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from amends.runs import Run
 from amends.settings import Settings
 from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
 from worker.data.examples import Context, PromptExample
+from worker.data.quarantine import QuarantineSettings
 from worker.data.split import SplitSettings
 from worker.learning_settings import LearningSettings
 from worker.reporting import Reporter, stage
@@ -79,13 +81,15 @@ def gather(
     with stage(report, "dataset"):
         must_pass = _must_pass(knowledge, settings)
         wanted = DatasetSettings(
+            quarantine=QuarantineSettings(given_before=_given_before(run, learning)),
             split=SplitSettings(holdout_share=learning.holdout_share),
             holdout_prompts=4 * learning.gate_prompts,  # the examiner chooses among them
             reserved=frozenset(prompt.context.question for prompt in must_pass),
         )
         dataset = build_dataset(feedback, conversations, _fill_up(knowledge, settings), wanted)
         (folder / "data_manifest.json").write_text(dataset.manifest.to_json())
-        _report(dataset, report)
+        for line in dataset.manifest.in_words():
+            report.log(line)
     key = _key(dataset, seen, learning)
     return RoundInputs(dataset, must_pass, seen.champion, folder / f"work-{key[:16]}")
 
@@ -165,13 +169,11 @@ def _must_pass(knowledge: Knowledge, settings: Settings) -> tuple[PromptExample,
     return tuple(found)
 
 
-def _report(dataset: Dataset, report: Reporter) -> None:
-    manifest = dataset.manifest
-    for sizes, name in ((manifest.train, "train"), (manifest.holdout, "hold-out")):
-        report.log(
-            f"{name}: {sizes.corrections} corrections, {sizes.pairs} pairs, {sizes.thumbs} "
-            f"thumbs, {sizes.ratings} ratings, {sizes.prompts} prompts"
-        )
+def _given_before(run: Run, learning: LearningSettings) -> float:
+    """Feedback given from then on waits for the next round, which reads all of it again. The run's
+    own time counts, so that every attempt draws the line at the same place.
+    """
+    return run.created_at - learning.feedback_age_s if learning.feedback_age_s else math.inf
 
 
 def _key(dataset: Dataset, seen: Seen, learning: LearningSettings) -> str:

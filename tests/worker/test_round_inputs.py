@@ -1,6 +1,7 @@
 """worker.round_inputs: what the first attempt gathered, every later one gathers again."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from amends.knowledge import Knowledge, folder_of
 from amends.runs import Run, Runs
 from amends.settings import Settings
 from tests.worker.recorder import Recorder
+from worker.data.quarantine import YOUNG
 from worker.learning_settings import LearningSettings
 from worker.round_inputs import RoundInputs, Sources, gather
 
@@ -28,8 +30,18 @@ class Shop:
     settings: Settings
     sources: Sources
     run: Run
+    runs: Runs
+    told: list[str] = field(default_factory=list)  # by the last round, to its operator
 
-    def chat(self, turn_id: str, base_hash: str = "ours") -> Turn:
+    def next_run(self) -> None:
+        """The round ends, having learned; another begins."""
+        self.runs.to_gating(self.run.run_id, self.run.epoch)
+        self.runs.finish(self.run.run_id, self.run.epoch, "REJECTED")
+        self.sources.feedback.complete(self.run.run_id)
+        self.run = self.runs.claim(self.runs.create(requested_by="test").run_id)
+        (self.settings.runs_folder / str(self.run.run_id)).mkdir()
+
+    def chat(self, turn_id: str, base_hash: str = "ours", given_at: float = 1.0) -> Turn:
         """One visitor's answered question, with a thumb and a correction."""
         conversation = self.sources.conversations.open(f"visitor {turn_id}")
         knowledge = Knowledge.load(folder_of(self.settings))
@@ -52,7 +64,7 @@ class Shop:
             created_at=1.0,
         )
         self.sources.conversations.append(turn)
-        place = {"conversation_id": turn.conversation_id, "turn_id": turn_id, "given_at": 1.0}
+        place = {"conversation_id": turn.conversation_id, "turn_id": turn_id, "given_at": given_at}
         visitor = Rater(rater_id=conversation.visitor_id, role="visitor")
         expert = Rater(rater_id="ann", role="expert")
         text = f"You have 45 days, {turn_id}."
@@ -63,7 +75,10 @@ class Shop:
     def gather(self, learning: LearningSettings | None = None) -> RoundInputs:
         knowledge = Knowledge.load(folder_of(self.settings))
         learning = learning or LearningSettings()
-        return gather(self.run, self.sources, knowledge, self.settings, learning, Recorder())
+        report = Recorder()
+        found = gather(self.run, self.sources, knowledge, self.settings, learning, report)
+        self.told = report.logs
+        return found
 
 
 @pytest.fixture
@@ -74,7 +89,7 @@ def shop(redis: StoreClient, tmp_path: Path) -> Shop:
     runs = Runs(redis)
     run = runs.claim(runs.create(requested_by="test").run_id)
     (settings.runs_folder / str(run.run_id)).mkdir(parents=True)
-    return Shop(settings, sources, run)
+    return Shop(settings, sources, run, runs)
 
 
 def token_ids(inputs: RoundInputs) -> dict[str, tuple[bool, bool]]:
@@ -117,3 +132,29 @@ def test_must_pass_questions_are_never_learned_from(shop: Shop) -> None:
     examined = {prompt.context.question for prompt in inputs.must_pass}
     learned = {prompt.context.question for prompt in inputs.dataset.train.prompts}
     assert examined and learned and not examined & learned
+
+
+def test_young_feedback_waits_for_the_next_round_and_is_not_lost(shop: Shop) -> None:
+    learning = LearningSettings(feedback_age_s=0.5)
+    shop.chat("old")
+    shop.chat("young", given_at=shop.run.created_at - 0.1)
+    time.sleep(0.6)  # a later attempt of the same run draws the line at the same place
+    first = shop.gather(learning)
+    assert set(token_ids(first)) == {"old"}
+    assert first.dataset.manifest.dropped_by_reason() == {YOUNG: 2}
+    assert f"not used: 2 {YOUNG}" in shop.told
+    shop.next_run()
+    assert set(token_ids(shop.gather(learning))) == {"old", "young"}
+    assert shop.sources.feedback.counts()["thumb"]["pending"] == 0
+
+
+def test_feedback_of_this_very_moment_is_used_by_default(shop: Shop) -> None:
+    shop.chat("now", given_at=time.time() + 5)
+    assert set(token_ids(shop.gather())) == {"now"}
+
+
+def test_the_run_tells_who_weighs_what(shop: Shop) -> None:
+    shop.chat("one")
+    shop.chat("two")
+    shop.gather()
+    assert "weight: ann 80.0%, the largest visitor 10.0%" in shop.told

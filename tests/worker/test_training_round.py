@@ -128,7 +128,12 @@ def dataset(
     train = examples("t", pairs, corrections, POLITE, CURT)
     holdout = examples("h", held_out_pairs, 2, *held_out_prefers)
     manifest = make_manifest(
-        train, holdout, dropped=(), notes=(), largest_visitor_share=0.05, expert_share=1.0
+        train,
+        holdout,
+        dropped=(),
+        notes=(),
+        largest_visitor_share=0.05,
+        expert_shares={"expert": 1.0},
     )
     return Dataset(train, holdout, manifest)
 

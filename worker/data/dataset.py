@@ -1,9 +1,9 @@
 """Claimed feedback and its conversations become a Dataset: examples for train and hold-out, and the
 manifest.
 
-Knows no store and no model. Reading order: resolve (redacted, de-duplicated) -> weigh -> split ->
-examples -> manifest. Invariants: train and hold-out share no customer and no question; the same
-input gives the same manifest hash.
+Knows no store and no model. Reading order: resolve (redacted, de-duplicated) -> quarantine -> weigh
+-> split -> examples -> manifest. Invariants: train and hold-out share no customer and no question;
+the same input gives the same manifest hash.
 """
 
 from collections import Counter, defaultdict
@@ -23,16 +23,18 @@ from worker.data.examples import (
 )
 from worker.data.made_pairs import made_pairs
 from worker.data.manifest import DataManifest, make_manifest
+from worker.data.quarantine import Dropped, Judgement, QuarantineSettings, quarantine
 from worker.data.redaction import public_values, redact
 from worker.data.resolve import Judged, resolve, served_answers
 from worker.data.split import SIDES, Side, Split, SplitSettings, normalise, split
-from worker.data.trust import Dropped, Judgement, TrustSettings, weigh
+from worker.data.trust import TrustSettings, weigh
 
 
 @dataclass(frozen=True)
 class DatasetSettings:
     """How examples are made."""
 
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
     trust: TrustSettings = field(default_factory=TrustSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
     made_weight: float = 0.5  # of the correction's weight, for each kind of made pairs; 0: none
@@ -69,9 +71,11 @@ def build_dataset(
     settings = settings or DatasetSettings()
     spared = public_values(_shown(conversations.values(), fill_up))
     judged, dropped = resolve(feedback, conversations, spared)
+    aside = quarantine([item.feedback for item in judged], settings.quarantine)
+    set_aside = {item.feedback_id for item in aside.dropped}
+    judged = [item for item in judged if item.feedback.feedback_id not in set_aside]
     trust = weigh([item.feedback for item in judged], settings.trust)
     reserved = {normalise(question) for question in settings.reserved}
-    judged = [item for item in judged if item.feedback.feedback_id in trust.weights]
     judged, kept_back = _without(reserved, judged)
     asked = [
         (conversation.visitor_id, answer.context)
@@ -99,10 +103,10 @@ def build_dataset(
     manifest = make_manifest(
         train,
         holdout,
-        dropped=(*dropped, *trust.dropped, *kept_back, *crossed, *notes),
-        notes=trust.notes,
+        dropped=(*dropped, *aside.dropped, *kept_back, *crossed, *notes),
+        notes=(*aside.notes, *trust.notes),
         largest_visitor_share=trust.largest_visitor_share,
-        expert_share=trust.expert_share,
+        expert_shares=trust.expert_shares,
     )
     return Dataset(train, holdout, manifest)
 

@@ -8,11 +8,14 @@ input.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from worker.data.examples import Examples
-from worker.data.trust import BURST, Dropped
+from worker.data.quarantine import QUARANTINED, Dropped
+
+_NAMED = 10  # as many experts and notes are named in words
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,12 @@ class Sizes:
             prompts=len(examples.prompts),
         )
 
+    def __str__(self) -> str:
+        return (
+            f"{self.corrections} corrections, {self.pairs} pairs, {self.thumbs} thumbs, "
+            f"{self.ratings} ratings, {self.prompts} prompts"
+        )
+
 
 @dataclass(frozen=True)
 class DataManifest:
@@ -51,9 +60,9 @@ class DataManifest:
     train: Sizes
     holdout: Sizes
     dropped: tuple[Dropped, ...]
-    notes: tuple[str, ...]  # caps that were applied
+    notes: tuple[str, ...]  # brigades that were found, caps that were applied
     largest_visitor_share: float  # of the weight of the batch
-    expert_share: float
+    expert_shares: dict[str, float]  # the same of each expert, by name
     content_hash: str  # SHA-256 of every example with its texts and weight
 
     def to_json(self) -> str:
@@ -67,14 +76,28 @@ class DataManifest:
 
     @property
     def quarantined_used(self) -> int:
-        """How many judgements of a burst are in an example: 0, or something went wrong."""
+        """How many judgements of a burst or brigade are in an example: 0, or something is wrong."""
         used = {*self.thumbs, *self.ratings, *self.corrections, *self.rankings}
-        return sum(d.feedback_id in used for d in self.dropped if d.reason == BURST)
+        return sum(d.feedback_id in used for d in self.dropped if d.reason in QUARANTINED)
 
     def dropped_by_reason(self) -> dict[str, int]:
         """How many judgements each reason set aside."""
         reasons = [item.reason for item in self.dropped]
         return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+
+    def in_words(self) -> list[str]:
+        """For the operator, a line each: sizes, who weighs what, what is not used, the notes."""
+        lines = [f"train: {self.train}", f"hold-out: {self.holdout}"]
+        shares = [f"{name} {share:.1%}" for name, share in self.expert_shares.items()]
+        shares = [*shares[:_NAMED], f"the largest visitor {self.largest_visitor_share:.1%}"]
+        lines.append(f"weight: {', '.join(shares)}")
+        counts = [f"{count} {reason}" for reason, count in self.dropped_by_reason().items()]
+        if counts:
+            lines.append(f"not used: {'; '.join(counts)}")
+        lines += self.notes[:_NAMED]
+        if len(self.notes) > _NAMED:
+            lines.append(f"{len(self.notes) - _NAMED} more notes are in data_manifest.json")
+        return lines
 
 
 def make_manifest(
@@ -84,7 +107,7 @@ def make_manifest(
     dropped: tuple[Dropped, ...],
     notes: tuple[str, ...],
     largest_visitor_share: float,
-    expert_share: float,
+    expert_shares: Mapping[str, float],
 ) -> DataManifest:
     """The manifest of one split data set."""
     sides = (train, holdout)
@@ -102,7 +125,7 @@ def make_manifest(
         turns.update(example.answer.context.turn_id for example in side.corrections)
         turns.update(prompt.context.turn_id for prompt in side.prompts)
     return DataManifest(
-        schema_version=1,
+        schema_version=2,
         thumbs=tuple(sorted(ids["thumb"])),
         ratings=tuple(sorted(ids["rating"])),
         corrections=tuple(sorted(ids["correction"])),
@@ -113,7 +136,7 @@ def make_manifest(
         dropped=tuple(sorted(dropped, key=lambda item: (item.feedback_id, item.reason))),
         notes=notes,
         largest_visitor_share=largest_visitor_share,
-        expert_share=expert_share,
+        expert_shares=dict(expert_shares),
         content_hash=_content_hash(train, holdout),
     )
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from amends.conversation import Conversation, Turn
 from amends.feedback import Correction, Ranking, Rating, Thumb
 from worker.data.examples import Answer, Context
+from worker.data.quarantine import Dropped, Judgement
 from worker.data.redaction import redact
 from worker.data.split import normalise
-from worker.data.trust import Dropped, Judgement
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _visitor_share(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _quarantine(m: Measurements, t: GateThresholds) -> Outcome:
-    return _at_most(m.quarantined_used, 0, "items of a burst used")
+    return _at_most(m.quarantined_used, 0, "quarantined judgements used")
 
 
 def _reward_model(m: Measurements, t: GateThresholds) -> Outcome:

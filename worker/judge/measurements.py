@@ -25,7 +25,7 @@ class Measurements:
     # data
     trusted_items: int | None = None  # corrections and rankings in train and hold-out
     largest_visitor_share: float | None = None  # of the weight of the batch
-    quarantined_used: int | None = None  # items of a burst that were trained on
+    quarantined_used: int | None = None  # judgements of a burst or a brigade in an example
     # reward model
     reward_accuracy: Share | None = None  # of hold-out pairs
     previous_reward_accuracy: Share | None = None  # of the last reward model, same pairs

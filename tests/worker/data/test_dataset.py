@@ -1,11 +1,15 @@
 """worker.data.dataset: from feedback to examples, with what is left out and why."""
 
+from dataclasses import replace
+
+import pytest
+
 from amends.conversation import Conversation, FinishReason, Origin, Passage, Sampled, Turn
 from amends.feedback import Correction, Ranking, Rater, Rating, Thumb
 from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
 from worker.data.examples import Examples
+from worker.data.quarantine import BRIGADE, Judgement
 from worker.data.split import SplitSettings, normalise
-from worker.data.trust import Judgement
 
 EXPERT = Rater(rater_id="ann", role="expert")
 
@@ -272,3 +276,104 @@ def test_the_shops_own_contacts_stay_wherever_they_are_said() -> None:
     assert pair.chosen.response == "Do call 0800 555 0100."
     assert pair.chosen.context.history[0][1] == "Call 0800 555 0100."
     assert pair.rejected.context.token_ids == (1, 11)
+
+
+def rating(conversation: int, visitor: str, value: int = 4) -> Rating:
+    return Rating(
+        conversation_id=f"c{conversation}",
+        rater=Rater(rater_id=visitor, role="visitor"),
+        given_at=1,
+        value=value,
+    )
+
+
+def ranking(turn: Turn, expert: str, *responses: str) -> Ranking:
+    return Ranking(
+        conversation_id=turn.conversation_id,
+        turn_id=turn.turn_id,
+        rater=Rater(rater_id=expert, role="expert"),
+        given_at=1,
+        responses=responses,
+    )
+
+
+def near_duplicates() -> dict[str, tuple[list[Judgement], int]]:
+    """Judgements on one question that was asked again, and how many of them count.
+
+    c1 and c2 are one visitor's, c3 another's; case and punctuation differ.
+    """
+    one, two, three = again()[0].turns[0], again()[1].turns[0], again()[2].turns[0]
+    return {
+        "thumbs of one visitor": ([thumb(one, "v1"), thumb(two, "v1")], 1),
+        "thumbs of two visitors": ([thumb(one, "v1"), thumb(three, "v3")], 2),
+        "thumbs that differ": ([thumb(one, "v1"), thumb(two, "v1", -1)], 2),
+        "ratings of one visitor": ([rating(1, "v1"), rating(2, "v1")], 1),
+        "ratings of two visitors": ([rating(1, "v1"), rating(3, "v3")], 2),
+        "ratings that differ": ([rating(1, "v1"), rating(2, "v1", 5)], 2),
+        "corrections of one expert": (
+            [correction(one, "Yes: free!"), correction(two, "yes free")],
+            1,
+        ),
+        "corrections of two experts": (
+            [correction(one, "Yes: free!"), correction(three, "yes free", "bob")],
+            1,
+        ),
+        "corrections that differ": ([correction(one, "Yes."), correction(three, "No.", "bob")], 2),
+        "rankings of one expert": (
+            [ranking(one, "ann", "A.", "B."), ranking(two, "ann", "a", "b")],
+            1,
+        ),
+        "rankings of two experts": (
+            [ranking(one, "ann", "A.", "B."), ranking(three, "bob", "a", "b")],
+            1,
+        ),
+        "rankings that differ": (
+            [ranking(one, "ann", "A.", "B."), ranking(two, "bob", "B", "A")],
+            2,
+        ),
+    }
+
+
+def again() -> list[Conversation]:
+    """The same question and answer three times, twice by one visitor."""
+    asked = ("Do you ship?", "do you SHIP", "Do you ship??")
+    found = []
+    for n, (message, visitor) in enumerate(zip(asked, ("v1", "v1", "v3"), strict=True), 1):
+        whole = conversation(n, turn(n * 10, message=message, response="Yes." if n > 1 else "yes"))
+        found.append(whole.model_copy(update={"visitor_id": visitor}))
+    return found
+
+
+@pytest.mark.parametrize("case", near_duplicates())
+def test_near_duplicates_count_once(case: str) -> None:
+    """Other visitors are new evidence; experts who write the same add nothing to imitate."""
+    feedback, count = near_duplicates()[case]
+    manifest = build(feedback, *again()).manifest
+    used = (*manifest.thumbs, *manifest.ratings, *manifest.corrections, *manifest.rankings)
+    assert len(used) == count
+    expected = {"near-duplicate": 1} if count == 1 else {}
+    assert manifest.dropped_by_reason() == expected
+
+
+def test_a_brigade_is_learned_from_nowhere_and_told_to_the_operator() -> None:
+    """30 new visitors at once, all content, among 60 who come over days and are mostly not."""
+    feedback: list[Judgement] = []
+    conversations = []
+    for n in range(1, 91):
+        asked = turn(n * 10)
+        conversations.append(conversation(n, asked))
+        crowd = n > 60
+        at = 100_000.0 + n if crowd else 3000.0 * n
+        feedback.append(thumb(asked, f"v{n}", 1 if crowd or n % 4 == 0 else -1, at))
+        feedback += [] if crowd else [correction(asked)]
+    data = build(feedback, *conversations, holdout_share=0.2)
+    manifest = data.manifest
+    brigade = {f"thumb:t{n * 10}:v{n}" for n in range(61, 91)}
+    assert {d.feedback_id for d in manifest.dropped if d.reason == BRIGADE} == brigade
+    assert manifest.quarantined_used == 0 and not brigade & set(manifest.thumbs)
+    told = "\n".join(manifest.in_words())
+    assert "30 brigade: many new visitors with one opinion at once" in told
+    assert "30 new visitors judged up within 0.5 minutes from 1970-01-02 03:47 UTC on" in told
+    assert "weight: ann 80.0%, the largest visitor 0.3%" in told
+    leaked = replace(manifest, thumbs=(*manifest.thumbs, *brigade))
+    assert leaked.quarantined_used == 30
