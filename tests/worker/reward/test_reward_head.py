@@ -5,11 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from statsmodels.miscmodels.ordinal_model import OrderedModel
 
 from amends.errors import NotEnoughData
 from tests.worker.reward.simulated import Simulated, correlation, simulate
+from worker.data.examples import Examples
 from worker.reward.examples import make_views
 from worker.reward.likelihood import RewardHeadSettings
+from worker.reward.losses import ordered_cut_points
 from worker.reward.reward_head import Fit, RewardHead, fit_reward_head
 
 UNCAPPED = RewardHeadSettings(scalar_share=1e9, label_smoothing=0.0)
@@ -53,6 +56,48 @@ def test_known_leniency_and_scale_are_recovered() -> None:
     assert correlation(found["leniency"], truth) > 0.9
     both = (found["thumb_bias"] + found["leniency"]).mean().item()
     assert both == pytest.approx(0.4 + truth.mean().item(), abs=0.3)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_known_cut_points_leniency_and_scale_of_ratings_are_recovered(seed: int) -> None:
+    """2,000 ratings by 20 raters: the scale (2) within a quarter, each cut point (-3, -1, 1, 3)
+    within 0.2, each rater's leniency (spread 1) within 0.5."""
+    data = simulate(pairs=500, ratings=2000, lm_features=4, seed=seed)
+    views = make_views(data.examples, data.table)
+    features = torch.cat([data.lm, data.overlap], 1)
+    found = Fit(features, views, UNCAPPED).member(torch.ones(len(views.customers)).double())
+    assert found["log_scale"][1].exp().item() == pytest.approx(2.0, rel=0.25)
+    truth = torch.tensor([data.leniency[name] for name in views.raters]).double()
+    # A leniency that all share moves the cut points: only the difference shows in ratings.
+    cuts = ordered_cut_points(found["cut_points"]) - found["leniency"].mean() + truth.mean()
+    assert cuts.tolist() == pytest.approx([-3.0, -1.0, 1.0, 3.0], abs=0.2)
+    gaps = (found["leniency"] - found["leniency"].mean()) - (truth - truth.mean())
+    assert gaps.abs().max().item() < 0.5 and correlation(found["leniency"], truth) > 0.95
+
+
+def test_without_priors_ratings_are_fitted_as_statsmodels_fits_them() -> None:
+    """The maximum of the likelihood by another's hand: OrderedModel with a logit link.
+
+    Ratings of weight 10,000 leave the priors nothing to say. One rater, so that the leniency only
+    moves the cut points; a pair of an answer and itself, because ratings weigh nothing without
+    pairs, and it teaches nothing.
+    """
+    data = simulate(pairs=1, ratings=600, lm_features=2, raters=1)
+    itself = replace(data.examples.pairs[0], rejected=data.examples.pairs[0].chosen)
+    ratings = tuple(replace(rating, weight=1e4) for rating in data.examples.ratings)
+    views = make_views(Examples(pairs=(itself,), ratings=ratings), data.table)
+    features = torch.cat([data.lm, data.overlap], 1)
+    settings = RewardHeadSettings(scalar_share=1e9, max_iterations=2000)
+    found = Fit(features, views, settings).member(torch.ones(len(views.customers)).double())
+    weights = found["log_scale"][1].exp() * found["weights"]
+    cuts = ordered_cut_points(found["cut_points"]) - found["leniency"]
+
+    means = torch.stack([views.rated_mean(column) for column in features.T], dim=1)
+    model = OrderedModel(views.rating.numpy(), means.numpy(), distr="logit")
+    params = model.fit(method="bfgs", maxiter=500, gtol=1e-6, disp=False).params
+    assert weights.tolist() == pytest.approx(params[: len(weights)].tolist(), abs=1e-3)
+    theirs = model.transform_threshold_params(params)[1:-1]  # the outer two are infinite
+    assert cuts.tolist() == pytest.approx(theirs.tolist(), abs=1e-3)
 
 
 def test_without_other_views_the_head_is_penalised_logistic_regression() -> None:
