@@ -3,8 +3,9 @@
 Knows no texts and no training, and sets nobody aside (see quarantine). Experts are trusted in full
 and uncapped; what each of them weighs is reported, not limited. Two limits are not here because
 what they need is not known: nobody signs in to be more than an anonymous visitor, and conversations
-do not say which site they were held on. Invariants: no visitor weighs more than the caps say; what
-is down-weighted never falls to zero.
+do not say which site they were held on. A visitor's cap does not grow with the batch: at 1 % of it,
+twenty loud ones among four hundred moved held-out accuracy by more than a point. Invariants: no
+visitor weighs more than the caps say; what is down-weighted never falls to zero.
 """
 
 from collections import defaultdict
@@ -19,8 +20,7 @@ class TrustSettings:
     """Limits on what visitors may weigh together and alone."""
 
     visitor_weight: float = 0.5  # of one judgement, before caps; an expert's is 1
-    visitor_items: int = 3  # a visitor weighs at most this many judgements ...
-    visitor_share: float = 0.01  # ... or this share of the batch, whichever is more
+    visitor_items: int = 3  # a visitor weighs at most this many judgements
     anonymous_share: float = 0.20  # of the batch's weight, all visitors together
 
 
@@ -43,12 +43,12 @@ def weigh(feedback: Sequence[Judgement], settings: TrustSettings | None = None) 
         for item in feedback
     }
     visitors = by_visitor(feedback)
-    cap = max(settings.visitor_share * len(feedback), settings.visitor_items)
+    cap = settings.visitor_items
     for visitor, items in visitors.items():
         if len(items) > cap:
             for item in items:
                 weights[item.feedback_id] *= cap / len(items)
-            notes.append(f"visitor {visitor}: {len(items)} judgements weigh as {cap:g}")
+            notes.append(f"visitor {visitor}: {len(items)} judgements weigh as {cap}")
     scale = _anonymous_scale(feedback, weights, settings.anonymous_share)
     if scale < 1:
         together = f"visitors together: weights times {scale:.3g}"
