@@ -117,6 +117,16 @@ def test_worse_answers_at_the_usual_pace_are_no_brigade() -> None:
     assert not set_aside(worse)
 
 
+def test_what_is_usual_is_what_neighbours_say_not_all_of_history() -> None:
+    """A better version since; then many come at once and are as content as all have been since."""
+    history = [(60.0 * i, i % 10 < 3) for i in range(2000)]
+    since = [(60.0 * i, i % 10 > 0) for i in range(2000, 2300)]
+    busy = [(60.0 * 2150 + 8 * i, i % 10 > 0) for i in range(70)]
+    assert not set_aside(
+        [thumb(f"v{at}", 0, at, 1 if up else -1) for at, up in (*history, *since, *busy)]
+    )
+
+
 def test_a_batch_that_is_one_crowd_shows_none() -> None:
     """A demo, or the first day of a shop: nobody came before or after who could say otherwise."""
     assert not set_aside(crowd(100, DAY_S, 300))
