@@ -377,3 +377,9 @@ def test_a_brigade_is_learned_from_nowhere_and_told_to_the_operator() -> None:
     assert "weight: ann 80.0%, the largest visitor 0.3%" in told
     leaked = replace(manifest, thumbs=(*manifest.thumbs, *brigade))
     assert leaked.quarantined_used == 30
+
+
+def test_many_notes_are_counted_rather_than_told() -> None:
+    manifest = replace(build([]).manifest, notes=tuple(f"note {i}" for i in range(13)))
+    told = manifest.in_words()
+    assert told[-2:] == ["note 9", "3 more notes are in data_manifest.json"]
