@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# What a library prints must not come between the answers.
+_ANSWERS, sys.stdout = sys.stdout, sys.stderr
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -35,7 +38,7 @@ def arguments() -> tuple[Workload, list[str]]:
 
 
 def report(row: dict[str, Any]) -> None:
-    print(json.dumps(row), flush=True)
+    print(json.dumps(row), file=_ANSWERS, flush=True)
 
 
 def next_question() -> dict[str, Any] | None:

@@ -33,6 +33,7 @@ class Passes:
         backbone = Backbone(model, PROMPT + response)
         self._flops = _flops(backbone, response / (PROMPT + response))
         lora = Lora.fresh(backbone.lora_shape(workload.rank, workload.alpha), seed=0)
+        lora.parameters()  # they collect gradients, as PEFT's do
         self._policy = ActorCritic(backbone, lora, ValueHead(backbone.hidden_size))
         other = load_causal_lm(Path(workload.model), torch.bfloat16)
         self._base = load_causal_lm(Path(workload.model), torch.bfloat16)

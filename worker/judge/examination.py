@@ -78,6 +78,7 @@ class Examiner:
             quarantined_used=manifest.quarantined_used,
             reward_accuracy=None if report is None else report.accuracy,
             previous_reward_accuracy=None if report is None else report.previous,
+            reward_accuracy_beside=None if report is None else report.beside_previous,
             calibration_error=None if report is None else report.thumb_calibration_error,
             calibration_by_chance=None if report is None else report.thumb_calibration_chance,
             candidate_variance=_variance(models, ours),

@@ -28,7 +28,8 @@ class Measurements:
     quarantined_used: int | None = None  # judgements of a burst or a brigade in an example
     # reward model
     reward_accuracy: Share | None = None  # of hold-out pairs
-    previous_reward_accuracy: Share | None = None  # of the last reward model, same pairs
+    previous_reward_accuracy: Share | None = None  # of the last reward model, on pairs new to it
+    reward_accuracy_beside: Share | None = None  # of this one on the same pairs
     calibration_error: float | None = None  # of P(thumb up)
     calibration_by_chance: float | None = None  # what right probabilities would show, 99 %
     candidate_variance: float | None = None  # mean ensemble variance on the candidate's answers

@@ -4,7 +4,7 @@ Knows tensors of hold-out features and who judged; fits nothing. Invariant: what
 measured is None, never a guess.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,12 @@ class RewardReport:
     length_matched: Share | None
     word_overlap: Share | None  # the baseline: F1 with the best passage sentence
     longer_wins: Share | None  # the other baseline
-    previous: Share | None  # the previous reward model on the same pairs
+    previous: Share | None  # the previous reward model, on the pairs it was not fitted on
+    beside_previous: Share | None  # this one on the same pairs
+    previous_old: Share | None  # the same two on those that the previous one was held against ...
+    beside_previous_old: Share | None
+    previous_new: Share | None  # ... and on those that came since
+    beside_previous_new: Share | None
     thumb_accuracy: Share | None  # P(up) > 1/2 against the thumb
     thumb_calibration_error: float | None  # None below 30 thumbs
     thumb_calibration_chance: float | None  # what right probabilities would show, 99 %
@@ -76,7 +81,7 @@ def report_reward_head(
         ),
         word_overlap=accuracy(overlap[:, _F1_BEST], judged),
         longer_wins=accuracy(lengths, judged),
-        previous=accuracy(previous.scores(lm, overlap).mean, judged) if previous else None,
+        **_beside(previous, holdout.pairs, scores, lm, overlap, accuracy),
         thumb_accuracy=share_with_interval(
             [float((p > 0.5) == up) for p, up in zip(probabilities, ups, strict=True)],
             [thumb.customer for thumb in holdout.thumbs],
@@ -89,6 +94,33 @@ def report_reward_head(
             views.rated_mean(scores).tolist(), [float(r.value) for r in holdout.ratings]
         ),
     )
+
+
+def _beside(
+    previous: RewardHead | None,
+    pairs: Sequence[PairExample],
+    scores: Tensor,
+    lm: Tensor,
+    overlap: Tensor,
+    accuracy: Callable[[Tensor, Sequence[bool]], Share | None],
+) -> dict[str, Share | None]:
+    """Both models on judged pairs that the previous one was not fitted on, by when they came."""
+    names = ("previous", "previous_old", "previous_new")
+    if previous is None:
+        return dict.fromkeys([*names, *(f"beside_{name}" for name in names)])
+    before = previous.scores(lm, overlap).mean
+    fair = [p.kind != "mismatch" and p.feedback_id not in previous.train_pairs for p in pairs]
+    old = [p.feedback_id in previous.holdout_pairs for p in pairs]
+    kept = (
+        fair,
+        [a and b for a, b in zip(fair, old, strict=True)],
+        [a and not b for a, b in zip(fair, old, strict=True)],
+    )
+    found = {}
+    for name, chosen in zip(names, kept, strict=True):
+        found[name] = accuracy(before, chosen)
+        found[f"beside_{name}"] = accuracy(scores, chosen)
+    return found
 
 
 def _same_features(previous: RewardHead, head: RewardHead) -> bool:

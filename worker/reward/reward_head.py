@@ -45,6 +45,8 @@ class RewardHead:
     settings: RewardHeadSettings
     fitted_on: Mapping[str, float] = field(default_factory=dict)  # items, weights, loss per view
     own_features: bool = False  # of an adapter of its own: of no use on the frozen ones
+    train_pairs: frozenset[str] = frozenset()  # feedback ids that it was fitted on
+    holdout_pairs: frozenset[str] = frozenset()  # those that it was held against
 
     def raw(self, lm: Tensor, overlap: Tensor) -> Tensor:
         """Members' uncentred scores (M, N) of features (N, L) and (N, O)."""

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -18,11 +19,11 @@ from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.overlap import OVERLAP_FEATURES
 from worker.reward.reward_head import RewardHead
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
+_PAIRS = ("train_pairs", "holdout_pairs")
+_OTHERS = ("settings", "fitted_on", "own_features", *_PAIRS)
 _TENSORS = tuple(
-    field.name
-    for field in dataclasses.fields(RewardHead)
-    if field.name not in ("settings", "fitted_on", "own_features")
+    field.name for field in dataclasses.fields(RewardHead) if field.name not in _OTHERS
 )
 
 
@@ -37,6 +38,7 @@ def save_reward_head(head: RewardHead, folder: Path) -> None:
         "settings": dataclasses.asdict(head.settings),
         "fitted_on": dict(head.fitted_on),
         "own_features": head.own_features,
+        **{name: sorted(getattr(head, name)) for name in _PAIRS},
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     _write(folder / "weights.safetensors", weights)
@@ -65,11 +67,13 @@ def load_reward_head(folder: Path) -> RewardHead:
     tensors: dict[str, torch.Tensor] = load(weights)
     if set(tensors) != set(_TENSORS):
         raise InvalidInput(f"reward head {folder}: expected {_TENSORS}, got {sorted(tensors)}")
+    pairs: dict[str, Any] = {name: frozenset(manifest[name]) for name in _PAIRS}
+    others: dict[str, Any] = {**tensors, **pairs}
     return RewardHead(
-        **tensors,
         settings=RewardHeadSettings(**manifest["settings"]),
         fitted_on=manifest["fitted_on"],
-        own_features=manifest.get("own_features", False),
+        own_features=manifest["own_features"],
+        **others,
     )
 
 

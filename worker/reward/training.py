@@ -83,7 +83,12 @@ def train_reward_models(
         lm, samples = frozen if own_features is None else read(own_features)
         centre = (samples, style)
         head = _fitted(folder / "reward", lm, overlap, dataset.train, table, wanted, centre)
-        head = replace(head, own_features=own_features is not None)
+        head = replace(
+            head,
+            own_features=own_features is not None,
+            train_pairs=frozenset(pair.feedback_id for pair in dataset.train.pairs),
+            holdout_pairs=frozenset(pair.feedback_id for pair in dataset.holdout.pairs),
+        )
         reward = ScoringModel(head, own_features or features)
         report = report_reward_head(head, dataset.holdout, table, lm, overlap, previous)
     lm, samples = frozen

@@ -36,6 +36,7 @@ GOOD = Measurements(
     quarantined_used=0,
     reward_accuracy=share(0.8, 0.7),
     previous_reward_accuracy=share(0.79, 0.7),
+    reward_accuracy_beside=share(0.8, 0.7),
     calibration_error=0.06,
     candidate_variance=0.2,
     champion_variance=0.15,

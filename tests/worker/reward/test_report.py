@@ -30,6 +30,30 @@ def test_a_fitted_head_beats_a_coin_the_baselines_and_a_weaker_one() -> None:
     assert report.rankings is None and report.mismatches is None
 
 
+def test_the_previous_model_is_asked_only_about_pairs_it_was_not_fitted_on() -> None:
+    data = simulate(pairs=120)
+    pairs = data.examples.pairs
+    ids = [pair.feedback_id for pair in pairs]
+    head = fit_reward_head(data.lm, data.overlap, make_views(data.examples, data.table))
+    previous = replace(
+        head,
+        weights=-head.weights,  # wrong wherever this one is right
+        train_pairs=frozenset(ids[:50]),
+        holdout_pairs=frozenset(ids[50:90]),
+    )
+    made = replace(pairs[-1], kind="mismatch")
+    holdout = Examples((*pairs[:-1], made))
+    report = report_reward_head(head, holdout, data.table, data.lm, data.overlap, previous)
+    for before, beside, count in (
+        (report.previous, report.beside_previous, 69),
+        (report.previous_old, report.beside_previous_old, 40),
+        (report.previous_new, report.beside_previous_new, 29),
+    ):
+        assert before is not None and beside is not None
+        assert before.items == beside.items == count
+        assert before.value == pytest.approx(1 - beside.value)
+
+
 def test_accuracy_is_the_share_of_pairs_in_order_per_kind() -> None:
     data = simulate(pairs=40)
     head = fit_reward_head(data.lm, data.overlap, make_views(data.examples, data.table))
