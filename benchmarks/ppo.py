@@ -27,7 +27,7 @@ QUESTIONS = ROOT / "amends" / "example_shop" / "questions.jsonl"
 SYSTEM = (
     "You are a friendly customer service agent of an online shop. Answer briefly, in one sentence."
 )
-EPISODES, RESPONSE, EPOCHS, MICRO_BATCH, RANK = 32, 48, 4, 8, 16
+EPISODES, RESPONSE, EPOCHS, MICRO_BATCH, RANK = 32, 48, 4, 16, 16
 TRL, TRL_ENVIRONMENT = "trl 1.12.0", ".venv-trl"
 WHOLE, LORA = {"value_model": "whole"}, {"value_model": "lora"}
 LEARNERS = (

@@ -56,7 +56,7 @@ class Engine:
             )
 
     def wait_until_ready(self) -> None:
-        """Raises RuntimeError with the end of the program's errors."""
+        """Raises RuntimeError with the last line of the program's errors."""
         self.ready = self._read(READY_S)
         self._signal(signal.SIGSTOP)
 
@@ -68,6 +68,8 @@ class Engine:
             self._process.stdin.write(json.dumps(cell) + "\n")
             self._process.stdin.flush()
             return self._read(CELL_S)
+        except BrokenPipeError:
+            raise RuntimeError(self._ended()) from None
         finally:
             self._signal(signal.SIGSTOP)
 
@@ -99,11 +101,16 @@ class Engine:
             raise RuntimeError(f"it did not answer within {within_s} s")
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"it ended: {self._log.read_text(errors='replace')[-600:]}")
+            raise RuntimeError(self._ended())
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise RuntimeError(answer["error"])
         return answer
+
+    def _ended(self) -> str:
+        """Its last line; a traceback's other lines name files of this machine."""
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return f"it ended: {lines[-1] if lines else 'without a word'}"
 
 
 @contextmanager
