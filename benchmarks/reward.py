@@ -10,7 +10,6 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,17 @@ from judgements.measures import (
     Measured,
     area_under_curve,
     in_order,
+    mean_over_folds,
     mean_with_interval,
     over_groups,
 )
-from judgements.peer import PYTHON, trl_scores
+from judgements.peer import trl_installed, trl_scores
 from judgements.people import Reader, dstc9, hh_helpful, uss
 from judgements.table import markdown
 from judgements.trial import Configuration, Opinion, Trials
 
 from amends.backbone import Backbone
-from amends.base_model import ensure_base_model, load_causal_lm, load_tokenizer
+from amends.base_model import base_hash, ensure_base_model, load_causal_lm, load_tokenizer
 from amends.prompt import PromptRenderer
 from amends.settings import Settings
 from simulator.results import Results
@@ -51,7 +51,9 @@ CONTEXT, RESPONSE = 512, 160
 TRL = "trl 1.16.0"
 CONFIGURATION = Configuration(
     head=RewardHeadSettings(members=4, min_pairs=0),
-    learning=LearningSettings(reward_epochs=1, reward_batch=32, reward_learning_rate=2e-4),
+    learning=LearningSettings.model_construct(
+        reward_epochs=1, reward_batch=32, reward_learning_rate=2e-4
+    ),
     rank=16,
 )
 # The adapter's passes and TRL's see each train pair once, in batches of 16 pairs.
@@ -91,7 +93,7 @@ class Bench:
         settings = Settings()
         torch.set_num_threads(settings.threads)
         self._model = ensure_base_model(settings)
-        self._threads = settings.threads
+        self._base_hash, self._threads = base_hash(self._model), settings.threads
         tokenizer = load_tokenizer(self._model)
         self._folder, self._reader, self._skipped = folder, Reader(tokenizer), skipped
         self._tokens = AnswerTokens(PromptRenderer(tokenizer, CONTEXT, RESPONSE), "")
@@ -114,7 +116,8 @@ class Bench:
         self._report_pairs("dstc9", trials.table, found)
         errors = [_thumb_error(trials.table, trial) for trial in found]
         setting = {"dataset": "dstc9", "view": "thumbs", "fitted_on": "all", "seeds": len(SEEDS)}
-        self._add("calibration_error", (float(np.mean(errors)), min(errors), max(errors)), setting)
+        spread = (statistics.mean(errors), min(errors), max(errors))
+        self._add("calibration_error", spread, {**setting, "interval": "of the seeds"})
 
     def hh_helpful(self) -> None:
         examples = hh_helpful(self._folder, self._reader)
@@ -129,21 +132,21 @@ class Bench:
     def uss(self) -> None:
         examples = uss(self._folder, self._reader)
         trials = self._trials(examples, RATINGS_ALONE)
-        answers, truths, scores, groups = [], [], [], []
+        folds, truths, scores, groups = [], [], [], []
         for seed in SEEDS:
             train, test = sides(examples, seed)
             _say("uss", seed, "ours, ratings")
             score = trials.frozen(train).score
             by_answer = _mean_ratings(trials.table, test)
             rows = list(by_answer)
-            answers.append(np.full(len(rows), seed))
+            folds.append(np.full(len(rows), seed))
             scores.append(score[rows])
             truths.append(np.array([by_answer[row][0] for row in rows]))
             groups += [by_answer[row][1] for row in rows]
-        fold, score, truth = (np.concatenate(part) for part in (answers, scores, truths))
+        fold, score, truth = (np.concatenate(part) for part in (folds, scores, truths))
 
         def rank_correlation(items: Any) -> float:
-            return _mean_over_seeds(
+            return mean_over_folds(
                 fold[items], lambda s: spearman(score[items][s], truth[items][s]) or 0.0
             )
 
@@ -155,7 +158,7 @@ class Bench:
                 items: Any, unsatisfied: float = unsatisfied, satisfied: float = satisfied
             ) -> float:
                 rated, worry = truth[items], -score[items]
-                return _mean_over_seeds(
+                return mean_over_folds(
                     fold[items],
                     lambda s: area_under_curve(
                         worry[s][rated[s] <= unsatisfied], worry[s][rated[s] >= satisfied]
@@ -167,7 +170,9 @@ class Bench:
             self._add("auc_unsatisfied", found, {**setting, **extremes})
 
     def _trials(self, examples: Examples, configuration: Configuration = CONFIGURATION) -> Trials:
-        return Trials(examples, self._backbone, self._tokens, configuration, self._kept)
+        return Trials(
+            examples, self._backbone, self._tokens, configuration, self._kept, self._base_hash
+        )
 
     def _pair_opinions(
         self, name: str, trials: Trials, train: Examples, test: Examples, seed: int
@@ -180,25 +185,23 @@ class Bench:
             opinions["adapter", "pairs"] = trials.adapted(train, test, seed)
         if "trl" not in self._skipped:
             _say(name, seed, f"{TRL}, pairs")
-            scores = trl_scores(
-                train,
-                test,
-                trials.table,
-                trials.items,
-                self._kept,
-                model=str(self._model),
-                seed=seed,
-                threads=self._threads,
-                **PEER,
-            )
-            opinions["trl", "pairs"] = Opinion(scores, scores)
+            task = {"model": str(self._model), "seed": seed, "threads": self._threads, **PEER}
+            try:
+                scores = trl_scores(train, test, trials.table, trials.items, self._kept, task)
+                opinions["trl", "pairs"] = Opinion(scores, scores)
+            except RuntimeError as error:
+                self._skipped.add("trl")
+                _skip(self._results, str(error))
         return opinions
 
     def _report_pairs(self, name: str, table: AnswerTable, trials: list[Trial]) -> None:
-        """Accuracy of each opinion over the pairs of all seeds, and what is gained over another."""
+        """Mean accuracy of each opinion over the seeds, and what is gained over another."""
         groups = [pair.customer for trial in trials for pair in trial.test.pairs]
+        fold = np.concatenate(
+            [np.full(len(t.test.pairs), seed) for seed, t in zip(SEEDS, trials, strict=True)]
+        )
         outcomes: dict[tuple[str, str], Array] = {}
-        for key in trials[0].opinions:
+        for key in sorted(set.intersection(*(set(t.opinions) for t in trials))):
             outcomes[key] = np.concatenate(
                 [_in_order(table, t.test, t.opinions[key].score) for t in trials]
             )
@@ -206,10 +209,10 @@ class Bench:
             label, features = SYSTEMS[system]
             setting = {"dataset": name, "view": view, **features}
             setting |= {"seeds": len(SEEDS), "pairs": len(groups)}
-            self._add("pair_accuracy", mean_with_interval(values, groups), setting, label)
+            self._add("pair_accuracy", mean_with_interval(values, fold, groups), setting, label)
         for of, over in COMPARED:
             if of in outcomes and over in outcomes:
-                gained = mean_with_interval(outcomes[of] - outcomes[over], groups)
+                gained = mean_with_interval(outcomes[of] - outcomes[over], fold, groups)
                 label, features = SYSTEMS[of[0]]
                 other = ", ".join((SYSTEMS[over[0]][0], *SYSTEMS[over[0]][1].values(), over[1]))
                 setting = {"dataset": name, "view": of[1], **features, "over": other}
@@ -236,15 +239,19 @@ def main() -> None:
         return
     results = Results(ROOT / "benchmarks" / "results" / "bench-reward.json")
     skipped = {"adapter"} if chosen.without_adapter else set()
-    if chosen.without_trl or not PYTHON.is_file():
+    if chosen.without_trl or not trl_installed():
         skipped.add("trl")
         why = "not asked for" if chosen.without_trl else "its environment could not be made"
-        results.add("pair_accuracy", None, "", {"reason": f"{TRL}: {why}"}, system=TRL)
+        _skip(results, why)
     bench = Bench(Path(folder), skipped, results)
     bench.dstc9()
     bench.uss()
     bench.hh_helpful()
     print(markdown(results.rows))
+
+
+def _skip(results: Results, why: str) -> None:
+    results.add("pair_accuracy", None, "", {"reason": f"{TRL}: {why}"}, system=TRL)
 
 
 def _in_order(table: AnswerTable, test: Examples, scores: Array) -> Array:
@@ -272,11 +279,6 @@ def _mean_ratings(table: AnswerTable, test: Examples) -> dict[int, tuple[float, 
         given[row].append(rating.value)
         dialogue[row] = rating.customer
     return {row: (statistics.mean(values), dialogue[row]) for row, values in given.items()}
-
-
-def _mean_over_seeds(fold: Array, statistic: Callable[[Array], float]) -> float:
-    """Scores of two seeds have no common scale: each seed by itself, then their mean."""
-    return statistics.mean(statistic(np.flatnonzero(fold == seed)) for seed in SEEDS)
 
 
 def _say(name: str, seed: int, what: str) -> None:

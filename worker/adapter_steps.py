@@ -7,7 +7,6 @@ left, and no step twice.
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from amends.lora import Lora
 from worker.checkpoints import Checkpoints
@@ -36,14 +35,13 @@ class AdapterSteps:
         """Numbers of the steps still to be taken, of 1 to `count`."""
         return range(self._done + 1, self._count + 1)
 
-    def take(self, number: int, loss_of: Callable[[], Tensor]) -> float:
-        """One step down the loss; returns it. Raises LearningFailed for a gradient that is not
-        finite."""
+    def take(self, number: int, backward: Callable[[], float]) -> float:
+        """One step down the gradient that `backward` leaves; returns what it does, the loss. Raises
+        LearningFailed for a gradient that is not finite."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate * (1 - (number - 1) / self._count)
         self._optimizer.zero_grad(set_to_none=True)
-        loss = loss_of()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = backward()
         tensors = list(self._lora.tensors.values())
         norm = torch.nn.utils.clip_grad_norm_(tensors, self._max_grad_norm)
         if not bool(norm.isfinite()):
@@ -53,7 +51,7 @@ class AdapterSteps:
             kept = {name: tensor.detach() for name, tensor in self._lora.tensors.items()}
             state = {"lora": kept, "optimizer": self._optimizer.state_dict()}
             self._checkpoints.save(number, state)
-        return float(loss.detach())
+        return loss
 
     def _restore(self) -> int:
         found = self._checkpoints.newest()

@@ -16,9 +16,10 @@ from amends.adapter_store import AdapterStore
 from amends.conversation import Conversation, Turn
 from amends.conversation_store import ConversationStore
 from amends.durable_file import replace_file
-from amends.errors import InvalidInput, NotFound
+from amends.errors import AdapterRefused, InvalidInput, NotFound
 from amends.feedback_store import FeedbackStore
 from amends.knowledge import Knowledge
+from amends.lora import LoraShape, load_lora
 from amends.record import Record
 from amends.runs import Run
 from amends.settings import Settings
@@ -28,8 +29,8 @@ from worker.data.quarantine import QuarantineSettings
 from worker.data.split import SplitSettings
 from worker.learning_settings import LearningSettings
 from worker.reporting import Reporter, stage
-from worker.reward.reward_head import RewardHead
-from worker.reward.reward_head_store import load_reward_head
+from worker.reward.reward_head_store import OWN_FEATURES, load_reward_head
+from worker.reward.training import PreviousReward
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +95,16 @@ def gather(
     return RoundInputs(dataset, must_pass, seen.champion, folder / f"work-{key[:16]}")
 
 
-def previous_reward(settings: Settings) -> RewardHead | None:
+def previous_reward(settings: Settings, shape: LoraShape) -> PreviousReward | None:
     """The newest reward model of an earlier round, when this program can still read it."""
     if not settings.reward_models_folder.is_dir():
         return None
     for folder in sorted(settings.reward_models_folder.iterdir(), reverse=True):
         try:
-            return load_reward_head(folder)
-        except InvalidInput as error:
+            head = load_reward_head(folder)
+            lora = load_lora(folder / OWN_FEATURES, shape) if head.own_features else None
+            return PreviousReward(head, lora)
+        except (InvalidInput, AdapterRefused, OSError) as error:
             log.warning("%s", error)
     return None
 

@@ -36,7 +36,7 @@ def train_sft(
     )
     for number in steps.left():
         report.beat()
-        loss = steps.take(number, partial(_loss, backbone, lora, batches[number - 1]))
+        loss = steps.take(number, partial(_backward, backbone, lora, batches[number - 1]))
         report.metrics("sft", number, {"loss/sft": loss})
         report.progress("sft", number, len(batches))
     return lora.clone()
@@ -58,9 +58,11 @@ def response_nll(backbone: AnyBackbone, lora: Lora | None, batch: TokenBatch) ->
     return -backbone.token_logprobs(states, batch.responses).sum()
 
 
-def _loss(backbone: AnyBackbone, lora: Lora, items: Sequence[Tokens]) -> Tensor:
+def _backward(backbone: AnyBackbone, lora: Lora, items: Sequence[Tokens]) -> float:
     tokens = sum(len(response) for _, response in items)
-    return response_nll(backbone, lora, TokenBatch.of(items, backbone.device)) / tokens
+    loss = response_nll(backbone, lora, TokenBatch.of(items, backbone.device)) / tokens
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
 
 
 def _batches(items: Sequence[Tokens], settings: LearningSettings) -> list[list[Tokens]]:

@@ -42,7 +42,7 @@ from worker.learning_settings import LearningSettings
 from worker.ppo.followers import dismiss, follow
 from worker.ppo.team import Team
 from worker.reporting import Cancelled, LearningFailed, stage
-from worker.reward.reward_head_store import save_reward_head
+from worker.reward.reward_head_store import OWN_FEATURES, save_reward_head
 from worker.round_inputs import RoundInputs, Sources, gather, previous_reward
 from worker.run_reporter import RunReporter
 from worker.tokens import AnswerTokens
@@ -125,7 +125,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
                 dataset=inputs.dataset,
                 must_pass=inputs.must_pass,
                 champion=_adapter(stores.adapters, inputs.champion, shape),
-                previous_reward=previous_reward(settings),
+                previous_reward=previous_reward(settings, shape),
                 optimizer=run.optimizer,
                 settings=learning,
                 thresholds=GateThresholds(),
@@ -182,7 +182,7 @@ def _publish(
     if result.reward is not None:
         folder = settings.reward_models_folder / f"{manifest.version:06d}"
         if result.reward.features.lora is not None:
-            save_lora(result.reward.features.lora, folder / "features", model_name)
+            save_lora(result.reward.features.lora, folder / OWN_FEATURES, model_name)
         save_reward_head(result.reward.head, folder)
     return manifest
 

@@ -31,8 +31,8 @@ from worker.ppo.training import PpoParts
 from worker.reporting import Reporter, stage
 from worker.reward.features import Features
 from worker.reward.likelihood import RewardHeadSettings
-from worker.reward.reward_head import RewardHead
 from worker.reward.training import (
+    PreviousReward,
     RewardModels,
     ScoringModel,
     report_numbers,
@@ -55,7 +55,7 @@ class Round:
     dataset: Dataset
     must_pass: Sequence[PromptExample]
     champion: Lora | None
-    previous_reward: RewardHead | None
+    previous_reward: PreviousReward | None
     optimizer: Optimizer
     settings: LearningSettings
     thresholds: GateThresholds

@@ -8,10 +8,25 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from judgements.measures import Array
+
+
+def digest(*contents: str | bytes) -> str:
+    """SHA-256 of texts or files' bytes, in order."""
+    whole = hashlib.sha256()
+    for content in contents:
+        data = content.encode() if isinstance(content, str) else content
+        whole.update(len(data).to_bytes(8, "big") + data)
+    return whole.hexdigest()
+
+
+def source_of(*modules: ModuleType) -> str:
+    """A digest of what computes: another program asks another question."""
+    return digest(*(Path(str(module.__file__)).read_bytes() for module in modules))
 
 
 @dataclass(frozen=True)

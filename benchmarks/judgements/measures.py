@@ -15,9 +15,17 @@ def in_order(chosen: Array, rejected: Array) -> Array:
     return np.where(chosen == rejected, 0.5, (chosen > rejected).astype(np.float64))
 
 
-def mean_with_interval(values: Array, groups: Sequence[str]) -> Measured:
-    """A mean (or a mean of paired differences), whole groups resampled."""
-    return over_groups(lambda kept: float(values[kept].mean()), groups)
+def mean_over_folds(fold: Array, statistic: Callable[[NDArray[np.int64]], float]) -> float:
+    """The mean over folds of a statistic of item numbers: scores of two folds have no common
+    scale."""
+    return float(np.mean([statistic(np.flatnonzero(fold == each)) for each in np.unique(fold)]))
+
+
+def mean_with_interval(values: Array, fold: Array, groups: Sequence[str]) -> Measured:
+    """Mean over folds of the mean value (or of the mean paired difference)."""
+    return over_groups(
+        lambda kept: mean_over_folds(fold[kept], lambda s: float(values[kept][s].mean())), groups
+    )
 
 
 def over_groups(statistic: Callable[[NDArray[np.int64]], float], groups: Sequence[str]) -> Measured:

@@ -6,9 +6,10 @@ import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from judgements.kept import Kept
+from judgements.kept import Kept, digest
 from judgements.measures import Array
 
 from amends.child_process import dies_with_parent
@@ -17,8 +18,12 @@ from worker.reward.examples import AnswerTable
 from worker.tokens import Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv-trl-reward" / "bin" / "python"
+ENVIRONMENT = ROOT / ".venv-trl-reward"
 PROGRAM = ROOT / "benchmarks" / "learners" / "trl_reward.py"
+
+
+def trl_installed() -> bool:
+    return (ENVIRONMENT / "ready").is_file()
 
 
 def trl_scores(
@@ -27,10 +32,10 @@ def trl_scores(
     table: AnswerTable,
     items: Sequence[Tokens],
     kept: Kept,
-    **task: int | float | str,
+    task: dict[str, Any],
 ) -> Array:
     """Scores of every answer of the test pairs, by row of `table`; others NaN. Raises
-    RuntimeError with the end of its errors."""
+    RuntimeError with the last line of its errors."""
     joined = [[*prompt, *response] for prompt, response in items]
     chosen, rejected = (
         table.rows([getattr(pair, side) for pair in train.pairs]).tolist()
@@ -40,6 +45,7 @@ def trl_scores(
     rows = sorted(set(asked.tolist()))
     whole = {
         **task,
+        "program": digest(PROGRAM.read_bytes()),
         "train": [[joined[c], joined[r]] for c, r in zip(chosen, rejected, strict=True)],
         "test": [joined[row] for row in rows],
     }
@@ -57,11 +63,11 @@ def trl_scores(
 
 def _run(question: Path, answer: Path) -> None:
     done = subprocess.run(
-        [str(PYTHON), str(PROGRAM), str(question), str(answer)],
+        [str(ENVIRONMENT / "bin" / "python"), str(PROGRAM), str(question), str(answer)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         preexec_fn=dies_with_parent(signal.SIGKILL),
     )
     if done.returncode:
-        raise RuntimeError(done.stderr[-600:])
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])

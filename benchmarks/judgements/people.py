@@ -44,9 +44,12 @@ class Reader:
         return Context(name, said[-1], history, passages, tuple(ids[-PROMPT_TOKENS:]))
 
     def answer(self, context: Context, response: str) -> Answer:
+        """Cut to RESPONSE_TOKENS for every reader, whether it reads tokens or words."""
         ids = self._tokenizer(response, add_special_tokens=False)["input_ids"]
-        ended = self._tokenizer.eos_token_id
-        return Answer(context, response, (*ids[:RESPONSE_TOKENS], ended), ended=True)
+        if len(ids) > RESPONSE_TOKENS:
+            ids = ids[:RESPONSE_TOKENS]
+            response = self._tokenizer.decode(ids)
+        return Answer(context, response, (*ids, self._tokenizer.eos_token_id), ended=True)
 
 
 def dstc9(folder: Path, reader: Reader) -> Examples:

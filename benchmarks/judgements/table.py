@@ -5,7 +5,10 @@ from typing import Any
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The README's table."""
-    lines = ["| judgements | model | fitted on | figure | 95 % interval |", "|---|---|---|---|---|"]
+    lines = [
+        "| judgements | model | fitted on | figure | 95 % interval (calibration: the seeds) |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         if row["value"] is None:
             continue

@@ -3,16 +3,26 @@
 The product's own parts, put together as a round does. Knows no measures.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from judgements.kept import Kept
+from judgements.kept import Kept, digest, source_of
 from judgements.measures import Array
 
+import amends.backbone
+import amends.lora
+import worker.adapter_steps
+import worker.reward.examples
+import worker.reward.features
+import worker.reward.likelihood
+import worker.reward.losses
+import worker.reward.overlap
+import worker.reward.reward_head
+import worker.reward.trunk
+import worker.tokens
 from amends.backbone import Backbone
 from amends.lora import Lora
 from worker.checkpoints import Checkpoints
@@ -25,6 +35,18 @@ from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.reward_head import fit_reward_head
 from worker.reward.trunk import adapt_features
 from worker.tokens import AnswerTokens
+
+READING = (amends.backbone, worker.tokens, worker.reward.features)
+LEARNING = (
+    amends.lora,
+    worker.adapter_steps,
+    worker.reward.examples,
+    worker.reward.likelihood,
+    worker.reward.losses,
+    worker.reward.overlap,
+    worker.reward.reward_head,
+    worker.reward.trunk,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,7 @@ class Trials:
         tokens: AnswerTokens,
         configuration: Configuration,
         kept: Kept,
+        base_hash: str,
     ) -> None:
         self.table = AnswerTable.of(examples.answers())
         self.items = [tokens.answer(answer) for answer in self.table.answers]
@@ -62,8 +85,7 @@ class Trials:
         self._features = Features(
             backbone, tokens, learning.reward_layers, learning.micro_batch, lambda: None
         )
-        text = json.dumps(self.items)
-        self._content = hashlib.sha256(text.encode()).hexdigest()
+        self._content = digest(base_hash, json.dumps(self.items), source_of(*READING))
 
     def frozen(self, train: Examples) -> Opinion:
         """Heads on the base model's features."""
@@ -87,8 +109,7 @@ class Trials:
         found = self._kept.array(
             learn,
             content=self._content,
-            rows=rows.tolist(),
-            train=[example.feedback_id for example in (*train.pairs, *train.ratings)],
+            train=digest(repr(train), repr(test), source_of(*LEARNING)),
             learning=learning.model_dump(),
             head=asdict(configuration.head),
             rank=configuration.rank,
@@ -99,11 +120,8 @@ class Trials:
         return Opinion(*whole)
 
     def _fitted(self, train: Examples, table: AnswerTable, lm: torch.Tensor) -> Opinion:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # small matrices: a second thread only waits for the first
         overlap = table.overlap()
         head = fit_reward_head(lm, overlap, make_views(train, table), self._configuration.head)
-        torch.set_num_threads(threads)
         scores = head.centred_on(lm, overlap).scores(lm, overlap)
         return Opinion(scores.mean.numpy(), head.thumb_probability(lm, overlap).numpy())
 

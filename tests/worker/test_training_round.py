@@ -33,6 +33,7 @@ from worker.data.manifest import make_manifest
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.reporting import Cancelled
+from worker.reward.training import PreviousReward
 from worker.tokens import AnswerTokens
 from worker.training_round import MIN_CORRECTIONS, Round, RoundResult, run_round
 
@@ -236,9 +237,10 @@ def test_a_reward_model_may_learn_features_of_its_own(
     assert any("loss/reward" in numbers for numbers in report.numbers)
     assert result.reward is not None and result.reward.features.lora is not None
     assert result.reward.head.own_features
-    # The next round's frozen features are not what this head reads.
-    after = run_round(make_round(model, tmp_path / "next", previous_reward=result.reward.head))
-    assert "reward/previous" not in after.metrics
+    # On the same pairs, held out both times; the previous head reads them with its own adapter.
+    previous = PreviousReward(result.reward.head, result.reward.features.lora)
+    after = run_round(make_round(model, tmp_path / "next", previous_reward=previous))
+    assert after.metrics["reward/previous"] == result.metrics["reward/accuracy"]
 
 
 def test_mismatched_pairs_do_not_make_a_reward_model(
@@ -396,6 +398,7 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
     model: tuple[Backbone, PromptRenderer], tmp_path: Path, whole: tuple[RoundResult, Recorder]
 ) -> None:
     first, _ = whole
+    assert first.reward is not None
     champion = first.candidate.clone()
     none = SETTINGS.model_copy(update={"sft_epochs_alone": 0})
     still = run_round(
@@ -404,7 +407,7 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
             tmp_path,
             optimizer="sft",
             champion=champion,
-            previous_reward=first.reward.head,
+            previous_reward=PreviousReward(first.reward.head, None),
             settings=none,
         )
     )
@@ -413,7 +416,12 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
     assert still.examined.candidate == still.examined.champion
 
     second = run_round(
-        make_round(model, tmp_path / "second", champion=champion, previous_reward=first.reward.head)
+        make_round(
+            model,
+            tmp_path / "second",
+            champion=champion,
+            previous_reward=PreviousReward(first.reward.head, None),
+        )
     )
     assert same_weights(champion, first.candidate)  # training never touches it
     assert not same_weights(champion, second.candidate)

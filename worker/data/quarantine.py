@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 
 from amends.feedback import Correction, Ranking, Rating, Thumb
 
@@ -129,33 +130,37 @@ def _brigades(
     """First and end of each stretch of opinions that a brigade's windows cover."""
     found: list[tuple[int, int]] = []
     times = [opinion.at for opinion in opinions]
+    against = [0, *accumulate(opinion.way != way for opinion in opinions)]  # before each place
     for first, opinion in enumerate(opinions):
         if opinion.way == way:
             end = bisect_right(times, opinion.at + settings.brigade_window_s)
-            if _is_brigade(opinions, first, end, settings):
+            if _is_brigade(times, against, first, end, settings):
                 overlaps = found and first < found[-1][1]
                 found.append((found.pop()[0] if overlaps else first, end))
     return found
 
 
 def _is_brigade(
-    opinions: Sequence[_Opinion], first: int, end: int, settings: QuarantineSettings
+    times: Sequence[float],
+    against: Sequence[int],
+    first: int,
+    end: int,
+    settings: QuarantineSettings,
 ) -> bool:
-    """Whether too many from `first` to `end` are of its opinion, by who came before and after."""
-    inside = opinions[first:end]
-    against = sum(opinion.way != inside[0].way for opinion in inside)
-    around = settings.brigade_around
-    nearby = opinions[max(0, first - around) : end + around]
-    others = len(nearby) - len(inside)
-    if min(others, len(inside) - against) < settings.brigade_visitors:
+    """Whether too few from `first` to `end` are against, by who came before and after."""
+    inside, inside_against = end - first, against[end] - against[first]
+    start = max(0, first - settings.brigade_around)
+    stop = min(len(times), end + settings.brigade_around)
+    others = stop - start - inside
+    if min(others, inside - inside_against) < settings.brigade_visitors:
         return False
     length = settings.brigade_window_s
-    elsewhere = nearby[-1].at - nearby[0].at - (inside[-1].at - inside[0].at)
-    if len(inside) <= settings.brigade_rate * others * length / max(elsewhere, length):
+    elsewhere = times[stop - 1] - times[start] - (times[end - 1] - times[first])
+    if inside <= settings.brigade_rate * others * length / max(elsewhere, length):
         return False
-    usually = sum(opinion.way != inside[0].way for opinion in nearby) - against
+    usually = against[stop] - against[start] - inside_against
     share = (usually + 1) / (others + 2) / 2  # half of those around it, by Laplace's rule
-    return _chance_of_at_most(against, len(inside), share) < settings.brigade_chance
+    return _chance_of_at_most(inside_against, inside, share) < settings.brigade_chance
 
 
 def _chance_of_at_most(count: int, of: int, chance: float) -> float:

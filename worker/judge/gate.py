@@ -88,6 +88,8 @@ def _reward_model(m: Measurements, t: GateThresholds) -> Outcome:
 def _previous_reward_model(m: Measurements, t: GateThresholds) -> Outcome:
     if m.reward_accuracy_beside is None or m.previous_reward_accuracy is None:
         return None
+    if m.reward_accuracy_beside.items < t.min_previous_pairs:
+        return None
     least = m.previous_reward_accuracy.value - t.max_reward_accuracy_drop
     what = "accuracy on pairs new to both, the previous one's less"
     return _at_least(m.reward_accuracy_beside.value, least, what)

@@ -29,6 +29,9 @@ class GateThresholds(BaseSettings):
     max_reward_accuracy_drop: float = Field(
         0.05, description="against the previous reward model: hold-out noise"
     )
+    min_previous_pairs: int = Field(
+        20, ge=1, description="new to both reward models, below which they are not compared"
+    )
     max_calibration_error: float = Field(
         0.08, description="of P(thumb up), or what chance alone gives on so few thumbs, if more"
     )

@@ -81,18 +81,39 @@ class Views:
         sums = scores.new_zeros(count).index_add(0, self.turn_rating, scores[self.turn])
         return sums / torch.bincount(self.turn_rating, minlength=count).clamp(min=1)
 
-    def rows_of_customers(self) -> list[Tensor]:
-        """Rows of the answers that each customer's judgements are about, each row once."""
-        customers = torch.cat(
-            [
-                self.pair_customer,
-                self.pair_customer,
-                self.thumb_customer,
-                self.rating_customer[self.turn_rating],
-            ]
-        )
-        rows = torch.cat([self.chosen, self.rejected, self.thumb, self.turn])
-        return [torch.unique(rows[customers == place]) for place in range(len(self.customers))]
+    def judgements(self) -> list["Judgement"]:
+        """Every item of every view, with the answers that it is about."""
+        turns: list[list[int]] = [[] for _ in self.rating]
+        for rating, row in zip(self.turn_rating.tolist(), self.turn.tolist(), strict=True):
+            turns[rating].append(row)
+        both = torch.stack([self.chosen, self.rejected], dim=1).tolist()
+        rows_of: dict[str, list[tuple[int, ...]]] = {
+            "pairs": [tuple(rows) for rows in both],
+            "thumbs": [(row,) for row in self.thumb.tolist()],
+            "ratings": [tuple(rows) for rows in turns],
+        }
+        customers = {
+            "pairs": self.pair_customer,
+            "thumbs": self.thumb_customer,
+            "ratings": self.rating_customer,
+        }
+        return [
+            Judgement(view, place, customer, rows)
+            for view, all_rows in rows_of.items()
+            for place, (rows, customer) in enumerate(
+                zip(all_rows, customers[view].tolist(), strict=True)
+            )
+        ]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Item number `place` of a view, about answers in `rows`."""
+
+    view: str
+    place: int
+    customer: int
+    rows: tuple[int, ...]
 
 
 def make_views(examples: Examples, table: AnswerTable) -> Views:

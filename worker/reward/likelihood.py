@@ -1,6 +1,6 @@
 """The penalised likelihood of all views of one score: what a reward model is fitted to.
 
-Knows no features: scores come in, one of each answer of the table. Invariant: thumbs and ratings
+Reads no features: scores come in, one of each answer of the table. Invariant: thumbs and ratings
 together weigh at most `scalar_share` times the pairs.
 """
 
@@ -87,21 +87,16 @@ class Likelihood:
         }
 
     def total(
-        self, scores: Tensor, parameters: Mapping[str, Tensor], draws: Tensor | None = None
+        self,
+        scores: Tensor,
+        parameters: Mapping[str, Tensor],
+        counts: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """The weighted sum of all losses; `draws` (C,): how often each customer counts."""
-        losses = self.losses(scores, parameters)
+        """The weighted sum of all losses; `counts`: how often each item of a view counts (N,)."""
         total = scores.new_zeros(())
-        for view, customer in (
-            ("pairs", self.views.pair_customer),
-            ("thumbs", self.views.thumb_customer),
-            ("ratings", self.views.rating_customer),
-        ):
+        for view, losses in self.losses(scores, parameters).items():
             weights = self.weights_of(view)
-            total = (
-                total
-                + (losses[view] * (weights if draws is None else weights * draws[customer])).sum()
-            )
+            total = total + (losses * (weights if counts is None else weights * counts[view])).sum()
         return total
 
     def penalty(self, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -48,13 +48,22 @@ class RewardReport:
     rating_correlation: float | None  # Spearman with the mean score; None below 10 ratings
 
 
+@dataclass(frozen=True)
+class Previous:
+    """An earlier reward model: its scores (A,) of the table, the feedback ids of its pairs."""
+
+    scores: Tensor
+    train_pairs: frozenset[str]
+    holdout_pairs: frozenset[str]
+
+
 def report_reward_head(
     head: RewardHead,
     holdout: Examples,
     table: AnswerTable,
     lm: Tensor,
     overlap: Tensor,
-    previous: RewardHead | None = None,
+    previous: Previous | None = None,
 ) -> RewardReport:
     """Figures of `head` on `holdout`; features (A, L) and (A, O) of the rows of `table`."""
     views = make_views(holdout, table)
@@ -65,8 +74,6 @@ def report_reward_head(
             values, table, [p for p, keep in zip(holdout.pairs, kept, strict=True) if keep]
         )
 
-    if previous is not None and not _same_features(previous, head):
-        previous = None  # not comparable
     judged = [pair.kind != "mismatch" for pair in holdout.pairs]
     lengths = overlap.new_tensor([float(len(words(answer.response))) for answer in table.answers])
     probabilities = head.thumb_probability(lm, overlap)[views.thumb].tolist()
@@ -81,7 +88,7 @@ def report_reward_head(
         ),
         word_overlap=accuracy(overlap[:, _F1_BEST], judged),
         longer_wins=accuracy(lengths, judged),
-        **_beside(previous, holdout.pairs, scores, lm, overlap, accuracy),
+        **_beside(previous, holdout.pairs, scores, accuracy),
         thumb_accuracy=share_with_interval(
             [float((p > 0.5) == up) for p, up in zip(probabilities, ups, strict=True)],
             [thumb.customer for thumb in holdout.thumbs],
@@ -97,18 +104,15 @@ def report_reward_head(
 
 
 def _beside(
-    previous: RewardHead | None,
+    previous: Previous | None,
     pairs: Sequence[PairExample],
     scores: Tensor,
-    lm: Tensor,
-    overlap: Tensor,
     accuracy: Callable[[Tensor, Sequence[bool]], Share | None],
 ) -> dict[str, Share | None]:
     """Both models on judged pairs that the previous one was not fitted on, by when they came."""
     names = ("previous", "previous_old", "previous_new")
     if previous is None:
         return dict.fromkeys([*names, *(f"beside_{name}" for name in names)])
-    before = previous.scores(lm, overlap).mean
     fair = [p.kind != "mismatch" and p.feedback_id not in previous.train_pairs for p in pairs]
     old = [p.feedback_id in previous.holdout_pairs for p in pairs]
     kept = (
@@ -118,14 +122,9 @@ def _beside(
     )
     found = {}
     for name, chosen in zip(names, kept, strict=True):
-        found[name] = accuracy(before, chosen)
+        found[name] = accuracy(previous.scores, chosen)
         found[f"beside_{name}"] = accuracy(scores, chosen)
     return found
-
-
-def _same_features(previous: RewardHead, head: RewardHead) -> bool:
-    sizes = previous.weights.shape[1], head.weights.shape[1]
-    return sizes[0] == sizes[1] and not (previous.own_features or head.own_features)
 
 
 def _accuracy(values: Tensor, table: AnswerTable, pairs: Sequence[PairExample]) -> Share | None:

@@ -1,4 +1,4 @@
-"""The reward model: a linear score on frozen features, fitted together on pairs, thumbs and
+"""The reward model: a linear score on features of answers, fitted together on pairs, thumbs and
 ratings.
 
 r = w . z, z the standardised features (language model's, then overlap); a bias would cancel in
@@ -166,7 +166,12 @@ class Fit:
 
     def member(self, draws: Tensor) -> dict[str, Tensor]:
         """Parameters at the minimum, with customers weighted by `draws` (C,)."""
-        settings = self.likelihood.settings
+        settings, views = self.likelihood.settings, self.likelihood.views
+        counts = {
+            "pairs": draws[views.pair_customer],
+            "thumbs": draws[views.thumb_customer],
+            "ratings": draws[views.rating_customer],
+        }
         sizes = {"weights": self.features.shape[1], **self.likelihood.sizes()}
         parameters = {
             name: torch.zeros(size, dtype=torch.float64, requires_grad=True)
@@ -185,7 +190,7 @@ class Fit:
             optimiser.zero_grad()
             scores = self.features @ parameters["weights"]
             total = (
-                self.likelihood.total(scores, parameters, draws)
+                self.likelihood.total(scores, parameters, counts)
                 + self.likelihood.penalty(parameters)
                 + gaussian_penalty(parameters["weights"], 1.0)
             )
@@ -193,7 +198,12 @@ class Fit:
             return total
 
         step: Callable[[Callable[[], Tensor]], Tensor] = optimiser.step
-        step(closure)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # the matrices are small: a second thread only waits for the first
+        try:
+            step(closure)
+        finally:
+            torch.set_num_threads(threads)
         return {name: value.detach() for name, value in parameters.items()}
 
     def summary(self, members: list[dict[str, Tensor]]) -> dict[str, float]:

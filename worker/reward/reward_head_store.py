@@ -19,6 +19,7 @@ from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.overlap import OVERLAP_FEATURES
 from worker.reward.reward_head import RewardHead
 
+OWN_FEATURES = "features"  # in the same folder: the adapter whose features the head reads, if any
 _SCHEMA_VERSION = 2
 _PAIRS = ("train_pairs", "holdout_pairs")
 _OTHERS = ("settings", "fitted_on", "own_features", *_PAIRS)
@@ -67,14 +68,17 @@ def load_reward_head(folder: Path) -> RewardHead:
     tensors: dict[str, torch.Tensor] = load(weights)
     if set(tensors) != set(_TENSORS):
         raise InvalidInput(f"reward head {folder}: expected {_TENSORS}, got {sorted(tensors)}")
-    pairs: dict[str, Any] = {name: frozenset(manifest[name]) for name in _PAIRS}
-    others: dict[str, Any] = {**tensors, **pairs}
-    return RewardHead(
-        settings=RewardHeadSettings(**manifest["settings"]),
-        fitted_on=manifest["fitted_on"],
-        own_features=manifest["own_features"],
-        **others,
-    )
+    try:
+        pairs: dict[str, Any] = {name: frozenset(manifest[name]) for name in _PAIRS}
+        others: dict[str, Any] = {**tensors, **pairs}
+        return RewardHead(
+            settings=RewardHeadSettings(**manifest["settings"]),
+            fitted_on=manifest["fitted_on"],
+            own_features=manifest["own_features"],
+            **others,
+        )
+    except (KeyError, TypeError) as error:
+        raise InvalidInput(f"reward head {folder}: manifest.json: {error!r}") from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,9 +1,9 @@
 """The reward model of a round, and the judge that PPO never sees.
 
-Two heads on the same frozen features, each fitted on the other's hold-out: the reward model on the
-train side, the judge, with other seeds, on the customers and questions of the hold-out side. Knows
-the backbone through Features, no store. Invariant: neither head is ever evaluated on a judgement it
-was fitted on.
+Two heads, each fitted on the other's hold-out: the reward model on the train side, the judge, with
+other seeds, on the customers and questions of the hold-out side. The judge reads frozen features;
+the reward model may have learnt some of its own. Knows the backbone through Features, no store.
+Invariant: neither head is ever evaluated on a judgement it was fitted on.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from amends.errors import InvalidInput, NotEnoughData
+from amends.lora import Lora
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, Examples
 from worker.learning_settings import LearningSettings
 from worker.reward.examples import AnswerTable, make_views, overlap_matrix
 from worker.reward.features import Features
 from worker.reward.likelihood import RewardHeadSettings
-from worker.reward.report import RewardReport, report_reward_head
+from worker.reward.report import Previous, RewardReport, report_reward_head
 from worker.reward.reward_head import RewardHead, Scores, fit_reward_head
 from worker.reward.reward_head_store import load_reward_head, save_reward_head
 
@@ -46,6 +46,14 @@ class ScoringModel:
 
 
 @dataclass(frozen=True)
+class PreviousReward:
+    """The reward model of an earlier round; `lora` where it reads features of its own."""
+
+    head: RewardHead
+    lora: Lora | None
+
+
+@dataclass(frozen=True)
 class RewardModels:
     reward: ScoringModel | None  # None: the round does without PPO
     judge: ScoringModel | None  # None: the hold-out side has too few pairs
@@ -60,7 +68,7 @@ def train_reward_models(
     own_features: Features | None,
     settings: LearningSettings,
     folder: Path,
-    previous: RewardHead | None,
+    previous: PreviousReward | None,
     with_reward: bool,
 ) -> RewardModels:
     """Fit both heads (or take them from `folder`, where an earlier attempt left them): the judge on
@@ -90,7 +98,8 @@ def train_reward_models(
             holdout_pairs=frozenset(pair.feedback_id for pair in dataset.holdout.pairs),
         )
         reward = ScoringModel(head, own_features or features)
-        report = report_reward_head(head, dataset.holdout, table, lm, overlap, previous)
+        before = _opinion(previous, features, table, frozen[0])
+        report = report_reward_head(head, dataset.holdout, table, lm, overlap, before)
     lm, samples = frozen
     other = replace(wanted, min_pairs=JUDGE_MIN_PAIRS, seed=settings.seed + JUDGE_SEED)
     with suppress(NotEnoughData):  # then the gate refuses: it has nothing to judge by
@@ -115,6 +124,20 @@ def report_numbers(models: RewardModels) -> dict[str, float]:
     return numbers
 
 
+def _opinion(
+    previous: PreviousReward | None, features: Features, table: AnswerTable, frozen: Tensor
+) -> Previous | None:
+    """What the previous model says of every answer; None without one that reads these features."""
+    if previous is None:
+        return None
+    lm, overlap, head = frozen, table.overlap(), previous.head
+    if lm.shape[1] + overlap.shape[1] != head.weights.shape[1]:
+        return None  # other layers, or another base model
+    if previous.lora is not None:
+        lm = replace(features, lora=previous.lora).of(table.answers)
+    return Previous(head.scores(lm, overlap).mean, head.train_pairs, head.holdout_pairs)
+
+
 def _fitted(
     folder: Path,
     lm: Tensor,
@@ -129,12 +152,6 @@ def _fitted(
             return load_reward_head(folder)
         except InvalidInput:
             pass  # left by another version of this program, or torn: fit it again
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the matrices are small: a second thread only waits for the first
-    try:
-        fitted = fit_reward_head(lm, overlap, make_views(side, table), settings)
-    finally:
-        torch.set_num_threads(threads)
-    head = fitted.centred_on(*centre)
+    head = fit_reward_head(lm, overlap, make_views(side, table), settings).centred_on(*centre)
     save_reward_head(head, folder)
     return head

@@ -62,7 +62,7 @@ BAD: dict[str, dict[str, Any]] = {
     "visitor share": {"largest_visitor_share": 0.11},
     "quarantine": {"quarantined_used": 1},
     "reward model": {"reward_accuracy": share(0.75, 0.51)},
-    "previous reward model": {"previous_reward_accuracy": share(0.9, 0.8)},
+    "previous reward model": {"reward_accuracy_beside": share(0.7, 0.6)},
     "calibration": {"calibration_error": 0.2},
     "ensemble agreement": {"candidate_variance": 0.5},
     "finite weights": {"finite_weights": False},

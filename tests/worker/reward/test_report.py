@@ -8,7 +8,7 @@ import torch
 from tests.worker.reward.simulated import simulate
 from worker.data.examples import Examples
 from worker.reward.examples import AnswerTable, make_views
-from worker.reward.report import report_reward_head, spearman
+from worker.reward.report import Previous, report_reward_head, spearman
 from worker.reward.reward_head import fit_reward_head
 
 
@@ -18,7 +18,7 @@ def test_a_fitted_head_beats_a_coin_the_baselines_and_a_weaker_one() -> None:
     train = Examples(every.pairs[:250], every.thumbs[:200], every.ratings[:30])
     holdout = Examples(every.pairs[250:], every.thumbs[200:], every.ratings[30:])
     head = fit_reward_head(data.lm, data.overlap, make_views(train, data.table))
-    weak = replace(head, weights=torch.randn(head.weights.shape).double())
+    weak = Previous(torch.randn(len(data.table.answers)).double(), frozenset(), frozenset())
     report = report_reward_head(head, holdout, data.table, data.lm, data.overlap, weak)
     assert report.accuracy is not None and report.accuracy.low > 0.7
     assert report.accuracy.items == 150 and report.accuracy.clusters == 100
@@ -35,12 +35,8 @@ def test_the_previous_model_is_asked_only_about_pairs_it_was_not_fitted_on() -> 
     pairs = data.examples.pairs
     ids = [pair.feedback_id for pair in pairs]
     head = fit_reward_head(data.lm, data.overlap, make_views(data.examples, data.table))
-    previous = replace(
-        head,
-        weights=-head.weights,  # wrong wherever this one is right
-        train_pairs=frozenset(ids[:50]),
-        holdout_pairs=frozenset(ids[50:90]),
-    )
+    wrong = -head.scores(data.lm, data.overlap).mean  # wherever this one is right
+    previous = Previous(wrong, frozenset(ids[:50]), frozenset(ids[50:90]))
     made = replace(pairs[-1], kind="mismatch")
     holdout = Examples((*pairs[:-1], made))
     report = report_reward_head(head, holdout, data.table, data.lm, data.overlap, previous)

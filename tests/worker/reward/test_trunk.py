@@ -1,5 +1,4 @@
-"""Features with an adapter of their own, on a tiny model: they learn, resume, and rank what frozen
-ones cannot."""
+"""Features with an adapter of their own, on a tiny model: they learn, and resume."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +9,9 @@ import torch
 from amends.backbone import Backbone
 from amends.base_model import load_causal_lm, load_tokenizer
 from amends.lora import Lora
+from amends.peft_backbone import PeftBackbone
 from amends.prompt import PromptRenderer
-from tests.tiny_model import make_tiny_model
+from tests.tiny_model import make_tiny_gpt_neox, make_tiny_model
 from tests.worker.recorder import Recorder
 from worker.checkpoints import Checkpoints
 from worker.data.examples import (
@@ -24,11 +24,11 @@ from worker.data.examples import (
 )
 from worker.learning_settings import LearningSettings
 from worker.reporting import Cancelled
-from worker.reward.examples import AnswerTable, make_views
+from worker.reward.examples import AnswerTable, Judgement, make_views
 from worker.reward.features import Features
-from worker.reward.likelihood import Likelihood, RewardHeadSettings
+from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.reward_head import fit_reward_head
-from worker.reward.trunk import adapt_features
+from worker.reward.trunk import Objective, adapt_features, make_batches
 from worker.tokens import AnswerTokens
 
 SETTINGS = LearningSettings(
@@ -109,7 +109,7 @@ def test_a_killed_training_ends_where_the_whole_one_does(
     assert whole.lora is not None and resumed.lora is not None
     assert all(torch.equal(t, resumed.lora.tensors[n]) for n, t in whole.lora.tensors.items())
     taken = sum("loss/reward" in numbers for numbers in report.numbers)
-    assert 0 < taken < 4 * 6  # 24 customers of 2 answers, at least 8 answers a step
+    assert 0 < taken < 4 * 6  # 24 customers of 2 answers, 8 answers a step
 
 
 def test_frozen_features_cannot_be_adapted(features: Features, tmp_path: Path) -> None:
@@ -118,23 +118,58 @@ def test_frozen_features_cannot_be_adapted(features: Features, tmp_path: Path) -
         adapt_features(frozen, judgements(4), HEAD, SETTINGS, Checkpoints(tmp_path), Recorder())
 
 
-def test_the_batches_losses_add_up_to_the_whole() -> None:
-    """A step counts the judgements of its customers and no others."""
+def test_the_steps_gradients_add_up_to_the_whole_ones(features: Features) -> None:
+    """Every judgement counts once in an epoch, whatever else is in its step."""
     train = judgements(6)
+    shared = train.pairs[0].chosen  # judged by two customers
+    both = RatingExample("both", "c9", "r9", 1.0, (shared, train.pairs[1].rejected), 4)
+    train = replace(train, ratings=(*train.ratings, both))
+    assert features.lora is not None
+    lora = features.lora.clone()
+    generator = torch.Generator().manual_seed(1)
+    for tensor in lora.tensors.values():  # else B is zero, and so is A's gradient
+        tensor.add_(torch.randn(tensor.shape, generator=generator) / 20)
     table = AnswerTable.of(train.answers())
     views = make_views(train, table)
-    likelihood = Likelihood(views, HEAD)
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(len(table.answers), generator=generator, dtype=torch.float64)
-    parameters = {
-        name: torch.randn(size, generator=generator, dtype=torch.float64)
-        for name, size in likelihood.sizes().items()
-    }
-    whole = float(likelihood.total(scores, parameters))
-    parts = 0.0
-    for customer, rows in enumerate(views.rows_of_customers()):
-        draws = torch.zeros(len(views.customers), dtype=torch.float64)
-        draws[customer] = 1
-        only = torch.zeros_like(scores).index_put((rows,), scores[rows])
-        parts += float(likelihood.total(only, parameters, draws))
-    assert parts == pytest.approx(whole)
+    objective = Objective.of(replace(features, lora=lora), table, views, HEAD)
+
+    def gradient(parts: list[list[Judgement]]) -> torch.Tensor:
+        for tensor in lora.parameters():
+            tensor.grad = None
+        for part in parts:
+            torch.autograd.backward(objective(part))
+        return torch.cat([t.grad.flatten() for t in lora.parameters() if t.grad is not None])
+
+    whole = gradient([views.judgements()])
+    batches = make_batches(views, SETTINGS.model_copy(update={"reward_epochs": 1}))
+    assert len(batches) > 1 and whole.abs().max() > 0
+    assert torch.allclose(gradient(batches), whole, rtol=1e-3, atol=1e-5 * float(whole.abs().max()))
+    scores = torch.zeros(len(table.answers), dtype=torch.float64)
+    rows = torch.arange(len(table.answers))
+    lm = replace(features, lora=lora).of(table.answers)
+    scores[rows] = objective.scaling(lm, objective.overlap) @ objective.parameters["weights"]
+    expected = float(objective.likelihood.total(scores, objective.parameters))
+    assert float(objective(views.judgements()).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_batch_holds_no_more_answers_than_it_may() -> None:
+    train = judgements(7)
+    views = make_views(train, AnswerTable.of(train.answers()))
+    batches = make_batches(views, SETTINGS)
+    sizes = [len({row for judged in batch for row in judged.rows}) for batch in batches]
+    assert max(sizes) <= SETTINGS.reward_batch
+    seen = [(j.view, j.place) for batch in batches for j in batch]
+    assert sorted(seen) == sorted(
+        SETTINGS.reward_epochs * [(j.view, j.place) for j in views.judgements()]
+    )
+
+
+def test_other_architectures_learn_features_too(tmp_path: Path) -> None:
+    folder = make_tiny_gpt_neox(tmp_path / "model")
+    renderer = PromptRenderer(load_tokenizer(folder), 256, 64)
+    backbone = PeftBackbone(load_causal_lm(folder, torch.float32), 256)
+    fresh = Lora.fresh(backbone.lora_shape(4, 8.0), seed=0)
+    other = Features(backbone, AnswerTokens(renderer, "s"), (1.0,), 8, lambda: None, fresh)
+    learnt = adapted(other, judgements(8), tmp_path / "checkpoints")
+    assert learnt.lora is not None
+    assert not any(torch.equal(t, fresh.tensors[n]) for n, t in learnt.lora.tensors.items())
