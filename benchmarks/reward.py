@@ -28,7 +28,7 @@ from judgements.measures import (
     over_groups,
 )
 from judgements.peer import trl_installed, trl_scores
-from judgements.people import Reader, dstc9, hh_helpful, uss
+from judgements.people import DstcGroup, Reader, dstc9, hh_helpful, uss
 from judgements.table import markdown
 from judgements.trial import Configuration, Opinion, Trials
 
@@ -101,21 +101,24 @@ class Bench:
         self._kept = Kept(ROOT / ".bench-reward")
         self._results = results
 
-    def dstc9(self) -> None:
-        examples = dstc9(self._folder, self._reader)
-        parts = [sides(examples, seed) for seed in SEEDS]
+    def dstc9(self, group: DstcGroup) -> None:
+        """The adapter and the peer are measured where the same passage may be on both sides."""
+        name = {"dataset": "dstc9", "groups": group}
+        examples = dstc9(self._folder, self._reader, group)
         trials = self._trials(examples)
         found = []
-        for seed, (train, test) in zip(SEEDS, parts, strict=True):
-            opinions = self._pair_opinions("dstc9", trials, train, test, seed)
-            _say("dstc9", seed, "ours, all views")
+        for seed in SEEDS:
+            train, test = sides(examples, seed)
+            slow = group == "question"
+            opinions = self._pair_opinions(f"dstc9 by {group}", trials, train, test, seed, slow)
+            _say(f"dstc9 by {group}", seed, "ours, all views")
             opinions["frozen", "all"] = trials.frozen(train)
             overlap = trials.table.overlap()[:, list(OVERLAP_FEATURES).index("f1_best")].numpy()
             opinions["overlap", "none"] = Opinion(overlap, overlap)
             found.append(Trial(test, opinions))
-        self._report_pairs("dstc9", trials.table, found)
+        self._report_pairs(name, trials.table, found)
         errors = [_thumb_error(trials.table, trial) for trial in found]
-        setting = {"dataset": "dstc9", "view": "thumbs", "fitted_on": "all", "seeds": len(SEEDS)}
+        setting = {**name, "view": "thumbs", "fitted_on": "all", "seeds": len(SEEDS)}
         spread = (statistics.mean(errors), min(errors), max(errors))
         self._add("calibration_error", spread, {**setting, "interval": "of the seeds"})
 
@@ -127,7 +130,7 @@ class Bench:
             Trial(test, self._pair_opinions("hh_helpful", trials, train, test, seed))
             for seed, (train, test) in zip(SEEDS, parts, strict=True)
         ]
-        self._report_pairs("hh_helpful", trials.table, found)
+        self._report_pairs({"dataset": "hh_helpful"}, trials.table, found)
 
     def uss(self) -> None:
         examples = uss(self._folder, self._reader)
@@ -175,15 +178,21 @@ class Bench:
         )
 
     def _pair_opinions(
-        self, name: str, trials: Trials, train: Examples, test: Examples, seed: int
+        self,
+        name: str,
+        trials: Trials,
+        train: Examples,
+        test: Examples,
+        seed: int,
+        slow: bool = True,
     ) -> dict[tuple[str, str], Opinion]:
         train, test = Examples(pairs=train.pairs), Examples(pairs=test.pairs)
         _say(name, seed, "ours, pairs")
         opinions = {("frozen", "pairs"): trials.frozen(train)}
-        if "adapter" not in self._skipped:
+        if slow and "adapter" not in self._skipped:
             _say(name, seed, "ours with an adapter, pairs")
             opinions["adapter", "pairs"] = trials.adapted(train, test, seed)
-        if "trl" not in self._skipped:
+        if slow and "trl" not in self._skipped:
             _say(name, seed, f"{TRL}, pairs")
             task = {"model": str(self._model), "seed": seed, "threads": self._threads, **PEER}
             try:
@@ -194,7 +203,7 @@ class Bench:
                 _skip(self._results, str(error))
         return opinions
 
-    def _report_pairs(self, name: str, table: AnswerTable, trials: list[Trial]) -> None:
+    def _report_pairs(self, name: dict[str, str], table: AnswerTable, trials: list[Trial]) -> None:
         """Mean accuracy of each opinion over the seeds, and what is gained over another."""
         groups = [pair.customer for trial in trials for pair in trial.test.pairs]
         fold = np.concatenate(
@@ -207,7 +216,7 @@ class Bench:
             )
         for (system, view), values in outcomes.items():
             label, features = SYSTEMS[system]
-            setting = {"dataset": name, "view": view, **features}
+            setting = {**name, "view": view, **features}
             setting |= {"seeds": len(SEEDS), "pairs": len(groups)}
             self._add("pair_accuracy", mean_with_interval(values, fold, groups), setting, label)
         for of, over in COMPARED:
@@ -215,7 +224,7 @@ class Bench:
                 gained = mean_with_interval(outcomes[of] - outcomes[over], fold, groups)
                 label, features = SYSTEMS[of[0]]
                 other = ", ".join((SYSTEMS[over[0]][0], *SYSTEMS[over[0]][1].values(), over[1]))
-                setting = {"dataset": name, "view": of[1], **features, "over": other}
+                setting = {**name, "view": of[1], **features, "over": other}
                 self._add("pair_accuracy_gain", gained, setting, label)
 
     def _add(
@@ -244,7 +253,8 @@ def main() -> None:
         why = "not asked for" if chosen.without_trl else "its environment could not be made"
         _skip(results, why)
     bench = Bench(Path(folder), skipped, results)
-    bench.dstc9()
+    bench.dstc9("question")
+    bench.dstc9("passage")
     bench.uss()
     bench.hh_helpful()
     print(markdown(results.rows))

@@ -1,13 +1,14 @@
 """What people judged in three public data sets, as examples of a round.
 
 Knows no model but its tokenizer: every reader of these examples sees the same tokens. Groups, named
-`customer`: in dstc9 the passage that answers, in hh_helpful and uss the dialogue.
+`customer`: in dstc9 the question's words or, stricter, the passage that answers it; in hh_helpful
+and uss the dialogue.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from amends.conversation import Passage
 from worker.data.examples import (
@@ -18,9 +19,11 @@ from worker.data.examples import (
     RatingExample,
     ThumbExample,
 )
+from worker.data.split import normalise
 
 PROMPT_TOKENS, RESPONSE_TOKENS = 160, 128  # a longer prompt loses its beginning
 THUMB_UP = 4.0  # the mean of a rater's two ratings from which they are read as a thumb up
+DstcGroup = Literal["question", "passage"]
 _ROLE = "You are a friendly customer service agent."
 
 
@@ -52,13 +55,17 @@ class Reader:
         return Answer(context, response, (*ids, self._tokenizer.eos_token_id), ended=True)
 
 
-def dstc9(folder: Path, reader: Reader) -> Examples:
+def dstc9(folder: Path, reader: Reader, group: DstcGroup = "question") -> Examples:
     """Pairs; ratings 1 to 5 of the first two raters; thumbs made of the third one's ratings."""
+
+    def group_of(row: dict[str, Any]) -> str:
+        return row["kb_id"] if group == "passage" else normalise(row["question"])
+
     pairs, thumbs, ratings = [], [], []
     for row in _rows(folder / "dstc9_faq" / "pairs.jsonl"):
         context = reader.context(row["kb_id"], [_asked(row["question"])], row["kb_answer"])
         chosen, rejected = (reader.answer(context, row[side]) for side in ("chosen", "rejected"))
-        who = (row["id"], row["kb_id"], "raters", 1.0)
+        who = (row["id"], group_of(row), "raters", 1.0)
         pairs.append(PairExample(*who, "ranking", chosen, rejected))
     for row in _rows(folder / "dstc9_faq" / "human_rated.jsonl"):
         context = reader.context(row["kb_id"], [_asked(row["question"])], row["kb_answer"])
@@ -68,10 +75,10 @@ def dstc9(folder: Path, reader: Reader) -> Examples:
             *both, third = zip(system["accuracy"], system["appropriateness"], strict=True)
             for rater, given in enumerate(both, start=1):
                 for aspect, value in zip(("accuracy", "appropriateness"), given, strict=True):
-                    who = (f"{name}/{rater}/{aspect}", row["kb_id"], f"{aspect} {rater}", 1.0)
+                    who = (f"{name}/{rater}/{aspect}", group_of(row), f"{aspect} {rater}", 1.0)
                     ratings.append(RatingExample(*who, (answer,), value))
             up = 1 if sum(third) / 2 >= THUMB_UP else -1
-            thumbs.append(ThumbExample(f"{name}/3", row["kb_id"], "thumb 3", 1.0, answer, up))
+            thumbs.append(ThumbExample(f"{name}/3", group_of(row), "thumb 3", 1.0, answer, up))
     return Examples(tuple(pairs), tuple(thumbs), tuple(ratings))
 
 

@@ -16,12 +16,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         name = row["metric"].replace("_", " ")
         if "over" in setting:
             name = f"gain over {setting['over']}"
-        who = row["system"]
+        who, judgements = row["system"], setting["dataset"]
+        if "groups" in setting:
+            judgements += f", split by {setting['groups']}"
         if setting.get("features") == "adapter":
             who += ", adapter"
         fitted_on = setting.get("fitted_on", setting["view"])
         lines.append(
-            f"| {setting['dataset']} | {who} | {fitted_on} "
+            f"| {judgements} | {who} | {fitted_on} "
             f"| {name} {row['value']:.3f} | {row['low']:.3f} to {row['high']:.3f} |"
         )
     reasons = sorted({row["setting"]["reason"] for row in rows if row["value"] is None})
