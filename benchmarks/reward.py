@@ -61,8 +61,6 @@ PEER = {"epochs": 1, "learning_rate": 2e-4, "batch": 16, "rank": 16}
 # Where there are no pairs, nothing else caps the weight of ratings.
 RATINGS_ALONE = replace(CONFIGURATION, head=replace(CONFIGURATION.head, scalar_share=None))
 EXTREMES = ((2.0, 4.0), (2.5, 3.5))  # mean ratings: unsatisfied at most, satisfied at least
-
-
 HH_PAIRS = (400, 400)  # of a seed's train and test side: the peer reads 400 tokens a second
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "frozen": ("ours", {"features": "frozen"}),
@@ -113,7 +111,7 @@ class Bench:
             opinions = self._pair_opinions(f"dstc9 by {group}", trials, train, test, seed, slow)
             _say(f"dstc9 by {group}", seed, "ours, all views")
             opinions["frozen", "all"] = trials.frozen(train)
-            overlap = trials.table.overlap()[:, list(OVERLAP_FEATURES).index("f1_best")].numpy()
+            overlap = trials.overlap[:, list(OVERLAP_FEATURES).index("f1_best")].numpy()
             opinions["overlap", "none"] = Opinion(overlap, overlap)
             found.append(Trial(test, opinions))
         self._report_pairs(name, trials.table, found)

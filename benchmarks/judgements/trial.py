@@ -80,6 +80,7 @@ class Trials:
     ) -> None:
         self.table = AnswerTable.of(examples.answers())
         self.items = [tokens.answer(answer) for answer in self.table.answers]
+        self.overlap = self.table.overlap()
         self._configuration, self._kept = configuration, kept
         learning = configuration.learning
         self._features = Features(
@@ -89,7 +90,7 @@ class Trials:
 
     def frozen(self, train: Examples) -> Opinion:
         """Heads on the base model's features."""
-        return self._fitted(train, self.table, self._lm())
+        return self._fitted(train, self.table, self._lm(), self.overlap)
 
     def adapted(self, train: Examples, test: Examples, seed: int) -> Opinion:
         """Heads on features that an adapter of the reward model's own has learnt."""
@@ -114,13 +115,14 @@ class Trials:
             head=asdict(configuration.head),
             rank=configuration.rank,
         )
-        opinion = self._fitted(train, table, torch.from_numpy(found))
+        opinion = self._fitted(train, table, torch.from_numpy(found), self.overlap[rows])
         whole = np.full((2, len(self.table.answers)), np.nan)
         whole[:, rows.numpy()] = opinion.score, opinion.thumb_up
         return Opinion(*whole)
 
-    def _fitted(self, train: Examples, table: AnswerTable, lm: torch.Tensor) -> Opinion:
-        overlap = table.overlap()
+    def _fitted(
+        self, train: Examples, table: AnswerTable, lm: torch.Tensor, overlap: torch.Tensor
+    ) -> Opinion:
         head = fit_reward_head(lm, overlap, make_views(train, table), self._configuration.head)
         scores = head.centred_on(lm, overlap).scores(lm, overlap)
         return Opinion(scores.mean.numpy(), head.thumb_probability(lm, overlap).numpy())

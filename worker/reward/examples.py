@@ -15,6 +15,8 @@ from torch import Tensor
 from worker.data.examples import Answer, Examples
 from worker.reward.overlap import OVERLAP_FEATURES, overlap_features
 
+VIEWS = ("pairs", "thumbs", "ratings")
+
 
 @dataclass(frozen=True)
 class AnswerTable:
@@ -81,6 +83,12 @@ class Views:
         sums = scores.new_zeros(count).index_add(0, self.turn_rating, scores[self.turn])
         return sums / torch.bincount(self.turn_rating, minlength=count).clamp(min=1)
 
+    @property
+    def customer_of(self) -> dict[str, Tensor]:
+        """Numbers of customers (N,) of each view."""
+        found = (self.pair_customer, self.thumb_customer, self.rating_customer)
+        return dict(zip(VIEWS, found, strict=True))
+
     def judgements(self) -> list["Judgement"]:
         """Every item of every view, with the answers that it is about."""
         turns: list[list[int]] = [[] for _ in self.rating]
@@ -92,16 +100,11 @@ class Views:
             "thumbs": [(row,) for row in self.thumb.tolist()],
             "ratings": [tuple(rows) for rows in turns],
         }
-        customers = {
-            "pairs": self.pair_customer,
-            "thumbs": self.thumb_customer,
-            "ratings": self.rating_customer,
-        }
         return [
             Judgement(view, place, customer, rows)
             for view, all_rows in rows_of.items()
             for place, (rows, customer) in enumerate(
-                zip(all_rows, customers[view].tolist(), strict=True)
+                zip(all_rows, self.customer_of[view].tolist(), strict=True)
             )
         ]
 

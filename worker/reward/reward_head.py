@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from amends.errors import NotEnoughData
-from worker.reward.examples import Views
+from worker.reward.examples import VIEWS, Views
 from worker.reward.likelihood import Likelihood, RewardHeadSettings
 from worker.reward.losses import gaussian_penalty
 
@@ -167,11 +167,7 @@ class Fit:
     def member(self, draws: Tensor) -> dict[str, Tensor]:
         """Parameters at the minimum, with customers weighted by `draws` (C,)."""
         settings, views = self.likelihood.settings, self.likelihood.views
-        counts = {
-            "pairs": draws[views.pair_customer],
-            "thumbs": draws[views.thumb_customer],
-            "ratings": draws[views.rating_customer],
-        }
+        counts = {view: draws[customer] for view, customer in views.customer_of.items()}
         sizes = {"weights": self.features.shape[1], **self.likelihood.sizes()}
         parameters = {
             name: torch.zeros(size, dtype=torch.float64, requires_grad=True)
@@ -210,7 +206,7 @@ class Fit:
         """Items, total weight and mean training loss of each view, apart."""
         found = {"trusted_pairs": float(self.likelihood.views.trusted_pairs)}
         losses = [self.likelihood.losses(self.features @ m["weights"], m) for m in members]
-        for view in ("pairs", "thumbs", "ratings"):
+        for view in VIEWS:
             found[f"{view}/items"] = float(len(losses[0][view]))
             found[f"{view}/weight"] = float(self.likelihood.weights_of(view).sum())
             if len(losses[0][view]):

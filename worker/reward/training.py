@@ -98,7 +98,7 @@ def train_reward_models(
             holdout_pairs=frozenset(pair.feedback_id for pair in dataset.holdout.pairs),
         )
         reward = ScoringModel(head, own_features or features)
-        before = _opinion(previous, features, table, frozen[0])
+        before = _opinion(previous, features, table, frozen[0], overlap)
         report = report_reward_head(head, dataset.holdout, table, lm, overlap, before)
     lm, samples = frozen
     other = replace(wanted, min_pairs=JUDGE_MIN_PAIRS, seed=settings.seed + JUDGE_SEED)
@@ -125,12 +125,16 @@ def report_numbers(models: RewardModels) -> dict[str, float]:
 
 
 def _opinion(
-    previous: PreviousReward | None, features: Features, table: AnswerTable, frozen: Tensor
+    previous: PreviousReward | None,
+    features: Features,
+    table: AnswerTable,
+    frozen: Tensor,
+    overlap: Tensor,
 ) -> Previous | None:
     """What the previous model says of every answer; None without one that reads these features."""
     if previous is None:
         return None
-    lm, overlap, head = frozen, table.overlap(), previous.head
+    lm, head = frozen, previous.head
     if lm.shape[1] + overlap.shape[1] != head.weights.shape[1]:
         return None  # other layers, or another base model
     if previous.lora is not None:

@@ -19,13 +19,11 @@ from worker.checkpoints import Checkpoints
 from worker.data.examples import Examples
 from worker.learning_settings import LearningSettings
 from worker.reporting import Reporter
-from worker.reward.examples import AnswerTable, Judgement, Views, make_views
+from worker.reward.examples import VIEWS, AnswerTable, Judgement, Views, make_views
 from worker.reward.features import Features
 from worker.reward.likelihood import Likelihood, RewardHeadSettings
 from worker.reward.reward_head import Fit, Scaling
 from worker.tokens import Tokens
-
-_VIEWS = ("pairs", "thumbs", "ratings")
 
 
 def adapt_features(
@@ -50,7 +48,7 @@ def adapt_features(
         return features
     objective = Objective.of(features, table, views, head)
     share = settings.reward_epochs / len(batches)
-    weight = sum(float(objective.likelihood.weights_of(view).sum()) for view in _VIEWS)
+    weight = sum(float(objective.likelihood.weights_of(view).sum()) for view in VIEWS)
 
     def backward(judgements: Sequence[Judgement]) -> float:
         total = 0.0
@@ -97,13 +95,7 @@ class Objective:
         pooled = self.features.pooled([self.items[row] for row in rows.tolist()]).cpu()
         some = self.scaling(pooled, self.overlap[rows]) @ self.parameters["weights"]
         scores = torch.zeros(len(self.items), dtype=torch.float64).index_put((rows,), some)
-        views = self.likelihood.views
-        counts = {
-            view: torch.zeros(size, dtype=torch.float64)
-            for view, size in zip(
-                _VIEWS, (len(views.chosen), len(views.thumb), len(views.rating)), strict=True
-            )
-        }
+        counts = {view: torch.zeros_like(self.likelihood.weights_of(view)) for view in VIEWS}
         for judged in judgements:
             counts[judged.view][judged.place] = 1
         return self.likelihood.total(scores, self.parameters, counts)

@@ -144,10 +144,8 @@ def test_the_steps_gradients_add_up_to_the_whole_ones(features: Features) -> Non
     batches = make_batches(views, SETTINGS.model_copy(update={"reward_epochs": 1}))
     assert len(batches) > 1 and whole.abs().max() > 0
     assert torch.allclose(gradient(batches), whole, rtol=1e-3, atol=1e-5 * float(whole.abs().max()))
-    scores = torch.zeros(len(table.answers), dtype=torch.float64)
-    rows = torch.arange(len(table.answers))
     lm = replace(features, lora=lora).of(table.answers)
-    scores[rows] = objective.scaling(lm, objective.overlap) @ objective.parameters["weights"]
+    scores = objective.scaling(lm, objective.overlap) @ objective.parameters["weights"]
     expected = float(objective.likelihood.total(scores, objective.parameters))
     assert float(objective(views.judgements()).detach()) == pytest.approx(expected, rel=1e-5)
 
