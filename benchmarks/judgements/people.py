@@ -94,13 +94,13 @@ def hh_helpful(folder: Path, reader: Reader) -> Examples:
 
 
 def uss(folder: Path, reader: Reader) -> Examples:
-    """Ratings of single turns by three to seven raters each."""
+    """Ratings of single turns by three to seven raters each, who are known by their place alone."""
     ratings = []
     for row in _rows(folder / "uss_satisfaction" / "turns.jsonl"):
         answer = reader.answer(reader.context(row["id"], row["context"]), row["response"])
         dialogue = row["id"].rpartition("-")[0]
         for rater, value in enumerate(row["ratings"], start=1):
-            who = (f"{row['id']}/{rater}", dialogue, f"{row['dataset']} {rater}", 1.0)
+            who = (f"{row['id']}/{rater}", dialogue, f"rater {rater}", 1.0)
             ratings.append(RatingExample(*who, (answer,), value))
     return Examples(ratings=tuple(ratings))
 

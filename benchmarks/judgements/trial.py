@@ -15,6 +15,7 @@ from judgements.measures import Array
 import amends.backbone
 import amends.lora
 import worker.adapter_steps
+import worker.reward.ensemble
 import worker.reward.examples
 import worker.reward.features
 import worker.reward.likelihood
@@ -40,6 +41,7 @@ READING = (amends.backbone, worker.tokens, worker.reward.features)
 LEARNING = (
     amends.lora,
     worker.adapter_steps,
+    worker.reward.ensemble,
     worker.reward.examples,
     worker.reward.likelihood,
     worker.reward.losses,

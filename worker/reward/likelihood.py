@@ -25,7 +25,7 @@ RATING_LEVELS = 5
 class RewardHeadSettings:
     """How the head is fitted; priors are in units of the score, whatever the number of features."""
 
-    lm_score_std: float = 1.0  # how far all LM features together may move r a priori
+    lm_score_std: float = 1.0  # how far all LM features together may move r a priori, at most
     overlap_score_std: float = 3.0  # the same for the explicit features: fewer, trusted more
     label_smoothing: float = 0.05  # share of expert preferences taken as mistaken
     rater_std: float = 1.0  # spread of raters' leniency, in logits

@@ -19,10 +19,10 @@ from worker.checkpoints import Checkpoints
 from worker.data.examples import Examples
 from worker.learning_settings import LearningSettings
 from worker.reporting import Reporter
+from worker.reward.ensemble import Fit, Scaling
 from worker.reward.examples import VIEWS, AnswerTable, Judgement, Views, make_views
 from worker.reward.features import Features
 from worker.reward.likelihood import Likelihood, RewardHeadSettings
-from worker.reward.reward_head import Fit, Scaling
 from worker.tokens import Tokens
 
 

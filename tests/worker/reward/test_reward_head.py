@@ -10,10 +10,11 @@ from statsmodels.miscmodels.ordinal_model import OrderedModel
 from amends.errors import NotEnoughData
 from tests.worker.reward.simulated import Simulated, correlation, simulate
 from worker.data.examples import Examples
+from worker.reward.ensemble import Fit
 from worker.reward.examples import make_views
 from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.losses import ordered_cut_points
-from worker.reward.reward_head import Fit, RewardHead, fit_reward_head
+from worker.reward.reward_head import RewardHead, fit_reward_head
 
 UNCAPPED = RewardHeadSettings(scalar_share=1e9, label_smoothing=0.0)
 
