@@ -1,8 +1,9 @@
 """The demo's stages in the order in which they happen, against a running install.
 
 Knows the public API and the simulated people; starts and stops nothing. Invariants: the same held-
-out customers ask before and after, and give no feedback; every answer after the swap was written
-by the activated version, or RoundBroke says which was not.
+out customers ask before and after the swap, give no feedback, and come when training has ended: a
+round takes its prompts from all conversations it finds; every answer after the swap was written by
+the activated version, or RoundBroke says which was not.
 """
 
 import time
@@ -62,10 +63,6 @@ async def play(api: Api, check: Callable[[], None], plan: Plan, clock: Clock) ->
     """The whole demo; False when the gate refused. `check` raises when the programs died."""
     passages, personas = load_passages(), load_personas()
     yardstick = heldout_crowd(plan.heldout, plan.seed, personas, load_questions("heldout"))
-    with clock.stage("ask_before", f"{plan.heldout} held-out customers ask (before)"):
-        before = await _visits(api, yardstick, passages, plan, clock)
-    _record_satisfaction("satisfaction_before", before, plan, clock)
-
     await _gather_feedback(api, passages, plan, clock)
 
     with clock.stage("train", "A round of training, then the gate"):
@@ -77,6 +74,10 @@ async def play(api: Api, check: Callable[[], None], plan: Plan, clock: Clock) ->
         clock.results.add("feedback_used", count, "items", {"kind": kind})
     if not outcome.passed or outcome.version is None:
         return False
+
+    with clock.stage("ask_before", f"{plan.heldout} held-out customers ask (before)"):
+        before = await _visits(api, yardstick, passages, plan, clock)
+    _record_satisfaction("satisfaction_before", before, plan, clock)
 
     with clock.stage("activate", f"Version {outcome.version} goes live (approved here, no canary)"):
         await activate(api, outcome.version, check, plan.swap_limit_s)
@@ -100,7 +101,7 @@ async def play(api: Api, check: Callable[[], None], plan: Plan, clock: Clock) ->
 
 async def _gather_feedback(api: Api, passages: Mapping[str, str], plan: Plan, clock: Clock) -> None:
     crowd = training_crowd(plan.customers, plan.seed, load_personas(), load_questions("train"))
-    with clock.stage("chat_and_rate", f"{plan.customers} other customers chat, thumb and rate"):
+    with clock.stage("chat_and_rate", f"{plan.customers} customers chat, thumb and rate"):
         visits = await _visits(api, crowd, passages, plan, clock)
     turns = [turn for visit in visits for turn in visit.turns]
     thumbs = [thumb for visit in visits for thumb in visit.thumbs]

@@ -105,7 +105,7 @@ def test_a_passed_round_ends_with_the_new_version_answering(
         for row in json.loads(results.read_text())["rows"]
         if row["metric"] == "stage_seconds"
     ]
-    expected = ["ask_before", "chat_and_rate", "correct", "train", "activate", "ask_after"]
+    expected = ["chat_and_rate", "correct", "train", "ask_before", "activate", "ask_after"]
     assert stages == expected
 
 
