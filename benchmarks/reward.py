@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,6 @@ CONFIGURATION = Configuration(
 )
 # The adapter's passes and TRL's see each train pair once, in batches of 16 pairs.
 PEER = {"epochs": 1, "learning_rate": 2e-4, "batch": 16, "rank": 16}
-# Where there are no pairs, nothing else caps the weight of ratings.
-RATINGS_ALONE = replace(CONFIGURATION, head=replace(CONFIGURATION.head, scalar_share=None))
 EXTREMES = ((2.0, 4.0), (2.5, 3.5))  # mean ratings: unsatisfied at most, satisfied at least
 HH_PAIRS = (400, 400)  # of a seed's train and test side: the peer reads 400 tokens a second
 SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -132,7 +130,7 @@ class Bench:
 
     def uss(self) -> None:
         examples = uss(self._folder, self._reader)
-        trials = self._trials(examples, RATINGS_ALONE)
+        trials = self._trials(examples)
         folds, truths, scores, groups = [], [], [], []
         for seed in SEEDS:
             train, test = sides(examples, seed)
@@ -170,9 +168,9 @@ class Bench:
             found = over_groups(area, groups)
             self._add("auc_unsatisfied", found, {**setting, **extremes})
 
-    def _trials(self, examples: Examples, configuration: Configuration = CONFIGURATION) -> Trials:
+    def _trials(self, examples: Examples) -> Trials:
         return Trials(
-            examples, self._backbone, self._tokens, configuration, self._kept, self._base_hash
+            examples, self._backbone, self._tokens, CONFIGURATION, self._kept, self._base_hash
         )
 
     def _pair_opinions(

@@ -27,6 +27,25 @@ class LearningSettings(BaseSettings):
         ge=0,
         description="younger feedback waits for the next round: time to notice a brigade",
     )
+    # Who is believed how much
+    visitor_weight: float = Field(
+        0.5, gt=0, le=1, description="of one visitor's judgement, before caps; an expert's is 1"
+    )
+    visitor_items: int = Field(
+        3, ge=1, description="a visitor weighs at most this many judgements of a batch"
+    )
+    anonymous_share: float = Field(
+        0.20, gt=0, le=1, description="of the batch's weight, all visitors together; 1: no limit"
+    )
+    burst_items: int = Field(
+        20, ge=1, description="more judgements of one visitor within a minute are set aside"
+    )
+    brigade_visitors: int = Field(
+        20, ge=2, description="fewer new visitors with one opinion are no brigade"
+    )
+    brigade_window_s: float = Field(
+        600.0, gt=0, description="a brigade comes within this time; a small shop's may be longer"
+    )
     # Supervised steps on corrections
     sft_epochs: int = Field(2, ge=0, description="passes over the corrections before PPO; 0: none")
     sft_epochs_alone: int = Field(4, ge=0, description="the same in a round without PPO")
@@ -35,7 +54,14 @@ class LearningSettings(BaseSettings):
     )
     sft_batch: int = Field(8, ge=1, description="corrections per step")
     # Reward model
-    reward_members: int = Field(4, ge=4, description="bootstrapped members of the ensemble")
+    reward_members: int = Field(
+        4, ge=1, description="bootstrapped members of the ensemble; 1: it knows no doubt"
+    )
+    rater_std: float = Field(
+        1.0,
+        gt=0,
+        description="spread of raters' leniency, in logits; near 0: all raters are taken as equal",
+    )
     reward_layers: tuple[float, ...] = Field(
         (0.5, 0.75, 1.0), description="depths of the hidden states used as features, 1 is the last"
     )
@@ -48,7 +74,7 @@ class LearningSettings(BaseSettings):
         2e-4, gt=0, description="Adam, of these passes; falls to 0 over the steps"
     )
     reward_batch: int = Field(32, ge=2, description="answers per step of these passes, at least")
-    min_pairs: int = Field(30, ge=2, description="below: no reward model, SFT only")
+    min_pairs: int = Field(30, ge=0, description="below: no reward model, SFT only")
     missing_eos_penalty: float = Field(
         1.0, ge=0, description="subtracted when a response is cut off"
     )

@@ -27,6 +27,7 @@ from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
 from worker.data.examples import Context, PromptExample
 from worker.data.quarantine import QuarantineSettings
 from worker.data.split import SplitSettings
+from worker.data.trust import TrustSettings
 from worker.learning_settings import LearningSettings
 from worker.reporting import Reporter, stage
 from worker.reward.reward_head_store import OWN_FEATURES, load_reward_head
@@ -82,7 +83,15 @@ def gather(
     with stage(report, "dataset"):
         must_pass = _must_pass(knowledge, settings)
         wanted = DatasetSettings(
-            quarantine=QuarantineSettings(given_before=_given_before(run, learning)),
+            quarantine=QuarantineSettings(
+                burst_items=learning.burst_items,
+                brigade_visitors=learning.brigade_visitors,
+                brigade_window_s=learning.brigade_window_s,
+                given_before=_given_before(run, learning),
+            ),
+            trust=TrustSettings(
+                learning.visitor_weight, learning.visitor_items, learning.anonymous_share
+            ),
             split=SplitSettings(holdout_share=learning.holdout_share),
             holdout_prompts=4 * learning.gate_prompts,  # the examiner chooses among them
             reserved=frozenset(prompt.context.question for prompt in must_pass),

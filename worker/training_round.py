@@ -225,8 +225,13 @@ def _examine(task: Round, policy: Lora, models: RewardModels) -> Examined:
 
 def _gate_numbers(examined: Examined) -> dict[str, float]:
     found = examined.measurements
-    kls = {"gate/kl": found.kl, "gate/kl_to_base": found.kl_to_base}
-    numbers = {name: value for name, value in kls.items() if value is not None}
+    told = {
+        "gate/kl": found.kl,
+        "gate/kl_to_base": found.kl_to_base,
+        "gate/candidate_reward": examined.candidate_reward,
+        "gate/champion_reward": examined.champion_reward,
+    }
+    numbers = {name: value for name, value in told.items() if value is not None}
     for name, share in (("champion", found.wins_over_champion), ("base", found.wins_over_base)):
         if share is not None:
             numbers[f"gate/wins_over_{name}"] = share.value

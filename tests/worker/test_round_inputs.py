@@ -158,3 +158,11 @@ def test_the_run_tells_who_weighs_what(shop: Shop) -> None:
     shop.chat("two")
     shop.gather()
     assert "weight: ann 80.0%, the largest visitor 10.0%" in shop.told
+
+
+def test_who_is_believed_how_much_is_a_setting(shop: Shop) -> None:
+    shop.chat("one")
+    shop.chat("two")
+    shop.gather(LearningSettings(visitor_weight=1.0, anonymous_share=1.0))
+    # Two corrections of the expert's, a thumb of each visitor's: all weigh the same.
+    assert "weight: ann 50.0%, the largest visitor 25.0%" in shop.told

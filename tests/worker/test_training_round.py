@@ -317,7 +317,14 @@ def test_the_gate_refuses_and_says_why(
 
 def test_what_was_measured_goes_with_the_candidate(whole: tuple[RoundResult, Recorder]) -> None:
     result, report = whole
-    names = ("gate/kl", "gate/wins_over_champion_low", "reward/accuracy", "judge/accuracy")
+    names = (
+        "gate/kl",
+        "gate/candidate_reward",
+        "gate/champion_reward",
+        "gate/wins_over_champion_low",
+        "reward/accuracy",
+        "judge/accuracy",
+    )
     assert all(name in result.metrics for name in names), sorted(result.metrics)
     assert report.numbers[-1] == result.metrics
     found = result.examined

@@ -21,7 +21,7 @@ class TrustSettings:
 
     visitor_weight: float = 0.5  # of one judgement, before caps; an expert's is 1
     visitor_items: int = 3  # a visitor weighs at most this many judgements
-    anonymous_share: float = 0.20  # of the batch's weight, all visitors together
+    anonymous_share: float = 0.20  # of the batch's weight, all visitors together; 1: no limit
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,6 @@ def _anonymous_scale(
     """
     experts = sum(weights[i.feedback_id] for i in feedback if i.rater.role == "expert")
     visitors = sum(weights[i.feedback_id] for i in feedback if i.rater.role == "visitor")
-    if not experts or not visitors:
+    if not experts or not visitors or share >= 1:
         return 1.0
     return min(1.0, experts * share / (1 - share) / visitors)

@@ -34,12 +34,15 @@ SITTINGS = 5  # of a question that looks lost: a version loses it when it does s
 
 @dataclass(frozen=True)
 class Examined:
-    """The measurements, and the answers for people to read."""
+    """The measurements, and the answers for people to read. The rewards are the mean opinions of
+    the model that PPO maximised: told beside the judge's, no check reads them."""
 
     measurements: Measurements
     prompts: tuple[PromptExample, ...]
     champion: tuple[Answer, ...]
     candidate: tuple[Answer, ...]
+    champion_reward: float | None
+    candidate_reward: float | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Examiner:
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
         report, manifest = models.report, dataset.manifest
         kl = self._kl(engine, paper.prompts, candidate, champion)
+        candidate_reward, candidate_variance = _reward(models, ours)
+        champion_reward, champion_variance = _reward(models, theirs)
         measured = Measurements(
             trusted_items=len(manifest.corrections) + len(manifest.rankings),
             largest_visitor_share=manifest.largest_visitor_share,
@@ -81,8 +86,8 @@ class Examiner:
             reward_accuracy_beside=None if report is None else report.beside_previous,
             calibration_error=None if report is None else report.thumb_calibration_error,
             calibration_by_chance=None if report is None else report.thumb_calibration_chance,
-            candidate_variance=_variance(models, ours),
-            champion_variance=_variance(models, theirs),
+            candidate_variance=candidate_variance,
+            champion_variance=champion_variance,
             finite_weights=all(bool(t.isfinite().all()) for t in candidate.tensors.values()),
             kl=kl[0],
             kl_to_base=kl[1],
@@ -93,7 +98,7 @@ class Examiner:
             must_pass=self._kept(engine, champions, papers["must pass"], models.judge),
             corrected=self._kept(engine, champions, papers["corrected"], models.judge),
         )
-        return Examined(measured, paper.prompts, theirs, ours)
+        return Examined(measured, paper.prompts, theirs, ours, champion_reward, candidate_reward)
 
     def _sit(
         self,
@@ -203,8 +208,12 @@ def _corrected(dataset: Dataset) -> tuple[PromptExample, ...]:
     return tuple(found.values())
 
 
-def _variance(models: RewardModels, answers: Sequence[Answer]) -> float | None:
-    return None if models.reward is None else float(models.reward.scores(answers).variance.mean())
+def _reward(models: RewardModels, answers: Sequence[Answer]) -> tuple[float | None, float | None]:
+    """Mean score by the model that PPO maximised, and the mean variance of its members."""
+    if models.reward is None:
+        return None, None
+    found = models.reward.scores(answers)
+    return float(found.mean.mean()), float(found.variance.mean())
 
 
 def _judged(answer: Answer) -> JudgedAnswer:

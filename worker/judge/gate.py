@@ -2,7 +2,8 @@
 
 Knows no model, no store, no way of measuring. Invariants: one failed check refuses; a check whose
 measurement is missing fails with "not measured", or passes saying so where
-`GateThresholds.optional` names it; every check gives a reason, passed or failed. Not covered yet
+`GateThresholds.optional` names it; a check that `GateThresholds.advisory` names warns instead of
+refusing; every check gives a reason, passed or failed. Not covered yet
 (LEARNING.md): paired probes for groups of customers, sycophancy, injected instructions.
 """
 
@@ -26,6 +27,7 @@ class Check:
     name: str
     passed: bool
     reason: str  # "name: measured value, threshold" in words
+    advisory: bool = False  # it warns, and refuses nobody
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,18 @@ class GateVerdict:
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
+        return not self.failed
 
     @property
     def failed(self) -> tuple[str, ...]:
         """Names of the checks that refuse the candidate."""
-        return tuple(check.name for check in self.checks if not check.passed)
+        return tuple(c.name for c in self.checks if not c.passed and not c.advisory)
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Every check in words, what failed first."""
         ordered = sorted(self.checks, key=lambda check: check.passed)
-        return tuple(f"{'passed' if c.passed else 'failed'}: {c.reason}" for c in ordered)
+        return tuple(f"{_outcome(check)}: {check.reason}" for check in ordered)
 
 
 def judge_candidate(
@@ -55,17 +57,27 @@ def judge_candidate(
 ) -> GateVerdict:
     """The verdict on one candidate."""
     thresholds = thresholds or GateThresholds()
-    unknown = thresholds.optional - CHECKS.keys()
-    if unknown:
-        raise ValueError(f"optional names no check: {sorted(unknown)}; checks are {list(CHECKS)}")
+    for field in ("optional", "advisory"):
+        unknown = getattr(thresholds, field) - CHECKS.keys()
+        if unknown:
+            raise ValueError(
+                f"{field} names no check: {sorted(unknown)}; checks are {list(CHECKS)}"
+            )
     checks = []
     for name, ask in CHECKS.items():
         outcome = ask(measurements, thresholds)
         if outcome is None:
             optional = name in thresholds.optional
             outcome = (optional, "not measured (optional)" if optional else "not measured")
-        checks.append(Check(name, outcome[0], f"{name}: {outcome[1]}"))
+        advisory = name in thresholds.advisory
+        checks.append(Check(name, outcome[0], f"{name}: {outcome[1]}", advisory))
     return GateVerdict(tuple(checks))
+
+
+def _outcome(check: Check) -> str:
+    if check.passed:
+        return "passed"
+    return "warned" if check.advisory else "failed"
 
 
 def _trusted_items(m: Measurements, t: GateThresholds) -> Outcome:

@@ -68,3 +68,8 @@ class GateThresholds(BaseSettings):
         description="checks that pass unmeasured: a first round has no previous reward model, a "
         "young shop few thumbs",
     )
+    advisory: frozenset[str] = Field(
+        frozenset(),
+        description="checks that warn instead of refusing: for a shop that knows better, and to "
+        "see what a check is worth",
+    )

@@ -1,7 +1,7 @@
 """The penalised likelihood of all views of one score: what a reward model is fitted to.
 
-Reads no features: scores come in, one of each answer of the table. Invariant: thumbs and ratings
-together weigh at most `scalar_share` times the pairs.
+Reads no features: scores come in, one of each answer of the table. Invariant: where there are
+pairs, thumbs and ratings together weigh at most `scalar_share` times as much.
 """
 
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ class RewardHeadSettings:
     label_smoothing: float = 0.05  # share of expert preferences taken as mistaken
     rater_std: float = 1.0  # spread of raters' leniency, in logits
     scale_std: float = 1.0  # spread of log s, the thumbs' and ratings' sharpness
-    scalar_share: float | None = 0.5  # thumbs and ratings weigh at most this times the pairs
+    scalar_share: float = 0.5  # thumbs and ratings weigh at most this times the pairs
     min_pairs: int = 30  # fewer judged pairs: NotEnoughData
-    members: int = 5  # of the ensemble, at least 4
+    members: int = 5  # of the ensemble; one alone knows no doubt
     variance_penalty: float = 0.5  # lambda: score = mean - lambda * variance
     clip: float = 5.0  # bound on the score
     seed: int = 0  # of the bootstrap
@@ -44,11 +44,11 @@ class Likelihood:
 
     def __init__(self, views: Views, settings: RewardHeadSettings) -> None:
         self.views, self.settings = views, settings
+        pairs = float(views.pair_weight.sum())
         scalars = float(views.thumb_weight.sum() + views.rating_weight.sum())
         self.scalar_factor = 1.0
-        if settings.scalar_share is not None and scalars > 0:
-            most = settings.scalar_share * float(views.pair_weight.sum())
-            self.scalar_factor = min(1.0, most / scalars)
+        if pairs and scalars:
+            self.scalar_factor = min(1.0, settings.scalar_share * pairs / scalars)
 
     def sizes(self) -> dict[str, int]:
         """Of every parameter but the score's own."""

@@ -56,7 +56,8 @@ class RewardHead:
         centred = (self.raw(lm, overlap) - self.reference_mean[:, None]) / self.reference_std[
             :, None
         ]
-        mean, variance = centred.mean(0), centred.var(0, unbiased=True)
+        mean = centred.mean(0)
+        variance = centred.var(0, unbiased=True) if len(centred) > 1 else torch.zeros_like(mean)
         clip = self.settings.clip
         score = (mean - self.settings.variance_penalty * variance).clamp(-clip, clip)
         return Scores(score, mean, variance)
@@ -97,8 +98,8 @@ def fit_reward_head(
             f"a reward model needs {settings.min_pairs} judged pairs, got {views.trusted_pairs}: "
             "collect more corrections or rankings; until then a round imitates corrections only"
         )
-    if settings.members < 4:
-        raise ValueError(f"an ensemble needs at least 4 members, got {settings.members}")
+    if settings.members < 1:
+        raise ValueError(f"an ensemble needs a member, got {settings.members}")
     ensemble = fit_ensemble(lm, overlap, views, settings)
     members, scaling = ensemble.members, ensemble.scaling
     ones = torch.ones(settings.members, dtype=torch.float64)

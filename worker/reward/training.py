@@ -83,9 +83,7 @@ def train_reward_models(
         return by.of(table.answers), by.of(reference_samples)
 
     frozen = read(features)
-    wanted = RewardHeadSettings(
-        min_pairs=settings.min_pairs, members=settings.reward_members, seed=settings.seed
-    )
+    wanted = _head_settings(settings)
     reward = report = judge = judge_report = None
     if with_reward:
         lm, samples = frozen if own_features is None else read(own_features)
@@ -101,13 +99,23 @@ def train_reward_models(
         before = _opinion(previous, features, table, frozen[0], overlap)
         report = report_reward_head(head, dataset.holdout, table, lm, overlap, before)
     lm, samples = frozen
-    other = replace(wanted, min_pairs=JUDGE_MIN_PAIRS, seed=settings.seed + JUDGE_SEED)
+    fewest = min(JUDGE_MIN_PAIRS, settings.min_pairs)
+    other = replace(wanted, min_pairs=fewest, seed=settings.seed + JUDGE_SEED)
     with suppress(NotEnoughData):  # then the gate refuses: it has nothing to judge by
         centre = (samples, style)
         head = _fitted(folder / "judge", lm, overlap, dataset.holdout, table, other, centre)
         judge = ScoringModel(head, features)
         judge_report = report_reward_head(head, dataset.train, table, lm, overlap)
     return RewardModels(reward, judge, report, judge_report)
+
+
+def _head_settings(settings: LearningSettings) -> RewardHeadSettings:
+    return RewardHeadSettings(
+        min_pairs=settings.min_pairs,
+        members=settings.reward_members,
+        rater_std=settings.rater_std,
+        seed=settings.seed,
+    )
 
 
 def report_numbers(models: RewardModels) -> dict[str, float]:

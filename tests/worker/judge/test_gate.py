@@ -174,3 +174,11 @@ def test_a_calibration_error_within_chance_passes_and_beyond_it_fails() -> None:
     assert not judge_candidate(
         replace(GOOD, calibration_error=0.18, calibration_by_chance=0.17)
     ).passed
+
+
+def test_a_check_that_only_warns_says_so_and_refuses_nobody() -> None:
+    worse = replace(GOOD, kl=1000.0)
+    verdict = judge_candidate(worse, GateThresholds(advisory=frozenset({"KL"})))
+    assert verdict.passed and verdict.reasons[0].startswith("warned: KL: 1000 nats")
+    with pytest.raises(ValueError, match="advisory names no check"):
+        judge_candidate(GOOD, GateThresholds(advisory=frozenset({"luck"})))

@@ -120,6 +120,22 @@ def test_thumbs_never_outweigh_the_cap() -> None:
     assert scalars == pytest.approx(0.5 * head.fitted_on["pairs/weight"])
 
 
+def test_where_there_are_no_pairs_nothing_caps_the_others() -> None:
+    head = fit(simulate(pairs=0, thumbs=100), RewardHeadSettings(min_pairs=0))
+    assert head.fitted_on["thumbs/weight"] == 100 and head.fitted_on["pairs/weight"] == 0
+
+
+def test_a_member_alone_knows_no_doubt() -> None:
+    data = simulate(pairs=300)
+    head = fit(data, RewardHeadSettings(members=1)).centred_on(data.lm, data.overlap)
+    scores = head.scores(data.lm, data.overlap)
+    assert torch.equal(scores.variance, torch.zeros_like(scores.mean))
+    assert torch.equal(scores.score, scores.mean.clamp(-5, 5))
+    assert correlation(scores.mean, data.truth) > 0.7
+    with pytest.raises(ValueError, match="needs a member, got 0"):
+        fit(data, RewardHeadSettings(members=0))
+
+
 def test_too_few_judged_pairs_are_refused() -> None:
     with pytest.raises(NotEnoughData, match="needs 30 judged pairs, got 29"):
         fit(simulate(pairs=29, thumbs=100))
