@@ -11,7 +11,7 @@ NPM = command -v npm >/dev/null || { echo "npm is missing: install Node.js >= 20
 # The marker expression loses its browser tests, and says which, where Chromium can be neither found nor installed.
 BROWSER = if command -v chromium >/dev/null; then echo; else echo " and not browser"; fi
 
-.PHONY: up demo test test-all test-vllm browser lint widget bench bench-ppo bench-reward bench-serving clean
+.PHONY: up demo test test-all test-vllm browser lint widget bench bench-loop bench-ppo bench-reward bench-serving clean
 
 up: .venv/ready
 	$(BIN)/amends up
@@ -56,8 +56,12 @@ bench-reward: .venv/tools
 	-$(MAKE) .venv-trl-reward/ready
 	$(BIN)/python benchmarks/reward.py $(ARGS)
 
+# Resumes from .bench-loop; AMENDS_BENCH_DATA (optional) adds what people say of the hidden satisfaction.
+bench-loop: .venv/plots
+	$(BIN)/python benchmarks/loop.py $(ARGS)
+
 clean:
-	rm -rf .bench-reward .venv .venv-llama .venv-trl .venv-trl-reward .venv-vllm widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .bench-loop .bench-reward .venv .venv-llama .venv-trl .venv-trl-reward .venv-vllm widget/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "Amends needs Python 3.11 or newer, and " + sys.executable + " is " + v + ". Name another: make up PYTHON=python3.12")'
@@ -68,6 +72,9 @@ clean:
 
 .venv/tools: .venv/ready
 	$(BIN)/pip install --quiet --editable '.[test,lint]' && touch $@
+
+.venv/plots: .venv/ready
+	$(BIN)/pip install --quiet --editable '.[plot]' && touch $@
 
 # A peer of the serving benchmark, in its own environment: pip compiles it, so it needs a C++ compiler.
 .venv-llama/ready:

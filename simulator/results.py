@@ -21,7 +21,7 @@ class Results:
         self._path = path
         self._head = {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": _commit(),
+            "commit": commit(),
             "machine": {"cpu": _cpu(), "cores": os.cpu_count()},
         }
         self.rows: list[dict[str, Any]] = []
@@ -60,7 +60,8 @@ class Results:
         fresh.replace(self._path)
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Of the checkout that runs; "unknown" outside of one."""
     command = ["git", "rev-parse", "--verify", "HEAD"]
     try:
         found = subprocess.run(

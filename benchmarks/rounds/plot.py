@@ -1,0 +1,70 @@
+"""docs/loop.svg: what customers feel and what the reward model believes, against how far the
+policy has moved.
+
+Knows the rows of bench-loop.json. Where the two panels part, the reward model is being fooled.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+from matplotlib import pyplot
+
+GREY = "#8a8f98"
+COLOURS = ("#1f6feb", "#d1570c", "#1a7f37")
+PANELS = (
+    ("gold_satisfaction", "customers' hidden satisfaction, 1 to 5"),
+    ("proxy_score", "the reward models' opinion, standard deviations"),
+)
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    """One line per seed of the whole loop, thin grey ones per ablation; a point is a round."""
+    pyplot.rcParams.update({"svg.hashsalt": "amends", "font.size": 10, "axes.grid": True})
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), sharex=True, layout="constrained")
+    for panel, (metric, title) in zip(panels, PANELS, strict=True):
+        _lines(panel, rows, metric)
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel("√KL to the base model, √nats per response")
+        panel.grid(alpha=0.3)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylim(1, 5)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _lines(panel: Any, rows: Sequence[dict[str, Any]], metric: str) -> None:
+    distance = {_key(row): row["value"] for row in rows if row["metric"] == "sqrt_kl"}
+    lines = defaultdict(list)
+    for row in rows:
+        if row["metric"] == metric:
+            place = row["setting"]["ablation"], row["setting"]["seed"]
+            lines[place].append((distance[_key(row)], row))
+    seeds = 0
+    for (ablation, seed), points in lines.items():
+        x = [kl for kl, _ in points]
+        y = [row["value"] for _, row in points]
+        if ablation != "none":
+            panel.plot(x, y, color=GREY, linewidth=0.8, zorder=1)
+            panel.annotate(ablation, (x[-1], y[-1]), fontsize=7, color=GREY)
+            continue
+        colour = COLOURS[seeds % len(COLOURS)]
+        seeds += 1
+        if points[0][1]["low"] is None:
+            panel.plot(x, y, "o-", color=colour, label=f"seed {seed}")
+            continue
+        below = [row["value"] - row["low"] for _, row in points]
+        above = [row["high"] - row["value"] for _, row in points]
+        panel.errorbar(
+            x, y, [below, above], fmt="o-", capsize=3, color=colour, label=f"seed {seed}"
+        )
+
+
+def _key(row: dict[str, Any]) -> tuple[str, int, int]:
+    setting = row["setting"]
+    return setting["ablation"], setting["seed"], setting["round"]

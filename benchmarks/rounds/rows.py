@@ -1,0 +1,98 @@
+"""From finished rounds to the rows of bench-loop.json.
+
+Knows measured rounds and statistics, no install. Intervals are over questions, of which several
+customers ask each; a gain is paired, customer by customer.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from simulator.proof.cell import Measured
+from simulator.proof.gold_check import Agreement
+from simulator.results import Results
+from simulator.statistics import Estimate, bootstrap_mean, paired_gain
+
+STARS = "1\u20135"
+Rounds = Mapping[tuple[str, int], Sequence[Measured]]  # by ablation and seed
+
+
+def add_gold(results: Results, kinds: Mapping[str, float], people: Agreement | None) -> None:
+    """What a point on the hidden scale means: answers of known kinds, and people's ratings."""
+    for kind, value in kinds.items():
+        results.add("gold_of_known_answers", value, STARS, {"answers": kind})
+    if people is None:
+        reason = "AMENDS_BENCH_DATA names no folder with dstc9_faq"
+        results.add("spearman", None, "", {"reason": reason, "who": "gold"})
+        return
+    setting = {"dataset": "dstc9", "answers": people.answers, "questions": people.questions}
+    for who, found in (("gold", people.gold), ("one rater", people.rater)):
+        _add(results, "spearman", found, "", {**setting, "who": who})
+
+
+def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:
+    """`expert`: mean satisfaction with the experts' own answers to the held-out questions."""
+    for (ablation, seed), measured in rounds.items():
+        proxy, kl = 0.0, 0.0
+        for found in measured:
+            setting = {"seed": seed, "round": found.round, "ablation": ablation}
+            if found.played.outcome == "published":
+                proxy += proxy_gain(found) or 0.0
+                kl = found.played.figures.get("gate/kl_to_base", kl)
+            gold = satisfaction(found, seed)
+            told = {**setting, "outcome": found.played.outcome, "version": found.played.version}
+            told["commit"] = found.commit
+            _add(results, "gold_satisfaction", gold, STARS, told)
+            results.add("proxy_score", proxy, "std", setting)
+            results.add("sqrt_kl", max(kl, 0.0) ** 0.5, "sqrt nats", setting)
+            if found.round:
+                gained = gain(measured[0], found, seed)
+                _add(results, "gold_gain", gained, STARS, setting)
+                share = gained.mean / (expert - satisfaction(measured[0], seed).mean)
+                results.add("gap_closed", share, "share of the way to the expert's", setting)
+                results.add("round_seconds", round(found.seconds, 1), "s", setting)
+        if len(measured) > 1:
+            told = {"seed": seed, "ablation": ablation, "rounds": measured[-1].round}
+            results.add("published_worse", published_worse(measured, seed), "versions", told)
+
+
+def add_comparisons(results: Results, rounds: Rounds) -> None:
+    """What the whole loop gains over each ablation: same seed, same round, same customers."""
+    for (ablation, seed), measured in rounds.items():
+        whole = rounds.get(("none", seed), ())
+        last = min(len(whole), len(measured)) - 1
+        if ablation != "none" and last > 0:
+            gained = gain(measured[last], whole[last], seed)
+            told = {"seed": seed, "round": last, "over": ablation}
+            _add(results, "gold_gain_over", gained, STARS, told)
+
+
+def published_worse(measured: Sequence[Measured], seed: int) -> int:
+    """Published versions that the same customers like less than what answered before: the paired
+    interval lies wholly below 0."""
+    return sum(
+        after.played.outcome == "published" and gain(before, after, seed).high < 0
+        for before, after in pairwise(measured)
+    )
+
+
+def proxy_gain(found: Measured) -> float | None:
+    """The round's own reward model: candidate's mean score less the champion's, on the gate's
+    hold-out, in deviations of the champion's samples."""
+    figures = found.played.figures
+    if not {"gate/candidate_reward", "gate/champion_reward"} <= figures.keys():
+        return None
+    return figures["gate/candidate_reward"] - figures["gate/champion_reward"]
+
+
+def satisfaction(found: Measured, seed: int) -> Estimate:
+    return bootstrap_mean(found.satisfaction, found.questions, seed)
+
+
+def gain(before: Measured, after: Measured, seed: int) -> Estimate:
+    return paired_gain(before.satisfaction, after.satisfaction, before.questions, seed)
+
+
+def _add(
+    results: Results, metric: str, found: Estimate, unit: str, setting: dict[str, object]
+) -> None:
+    results.add(metric, found.mean, unit, setting, found.low, found.high)

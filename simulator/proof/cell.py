@@ -1,0 +1,207 @@
+"""The rounds of one ablation and seed, one after the other on one install.
+
+Knows the install as a folder and a running stack, and the simulated people; no statistics.
+Invariants: held-out customers ask a copy of the install that is thrown away, so no round ever sees
+their questions; what a finished round left (install and measurements) is kept whole before the next
+one starts, and a round that was cut short begins again from there.
+"""
+
+import asyncio
+import shutil
+import stat
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from simulator import experts
+from simulator.client import Api
+from simulator.customers import Customer, Visit, heldout_crowd, training_crowd, visit_all
+from simulator.proof.ablations import Ablation
+from simulator.questions import load_passages, load_personas, load_questions
+from simulator.results import commit
+from simulator.round import Following, RoundBroke, activate, follow
+from simulator.stack import Stack, running_stack
+
+READY_S = 900.0
+ROUND_LIMIT_S = 3600.0
+SWAP_LIMIT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of one round."""
+
+    customers: int = 140
+    heldout: int = 176
+    correct_share: float = 0.7
+    max_corrections: int = 90
+    concurrency: int = 16
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a round of training came to."""
+
+    version: int  # that answers after it
+    outcome: Literal["start", "published", "refused", "failed"]
+    reasons: tuple[str, ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)  # what the run reported
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One round. Satisfactions are the held-out customers', in the crowd's order."""
+
+    round: int  # 0: the base model, before any training
+    played: Played
+    satisfaction: tuple[float, ...]
+    questions: tuple[str, ...]  # ids, of the same customers
+    seconds: float
+    commit: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`folder` holds everything of it."""
+
+    folder: Path
+    ablation: Ablation
+    seed: int
+    size: Size
+    say: Callable[[str], None]
+
+    @property
+    def finished(self) -> list[Measured]:
+        """Rounds that were measured, from 0 on."""
+        found: list[Measured] = []
+        while (path := self._measurements(len(found))).is_file():
+            found.append(_read(path))
+        return found
+
+    @property
+    def left(self) -> int:
+        """Rounds still to be measured, round 0 included."""
+        return self.ablation.rounds + 1 - len(self.finished)
+
+    def next_round(self) -> Measured:
+        """Plays and measures the first round that is not finished."""
+        done = self.finished
+        number, began = len(done), time.monotonic()
+        played = Played(0, "start")
+        install = self.folder / "install"
+        if number > 0:
+            _copy(self._kept(number - 1), install)
+        with self._stack(install) as stack:  # the first start makes the folder
+            if number > 0:
+                played = asyncio.run(self._play(stack, number, done[-1].played.version))
+        _copy(install, self._kept(number))
+        if played.outcome in ("start", "published"):
+            satisfaction, questions = self._measure(number)
+        else:  # the same weights answer
+            satisfaction, questions = done[-1].satisfaction, done[-1].questions
+        seconds = time.monotonic() - began
+        found = Measured(number, played, satisfaction, questions, seconds, commit())
+        _write(found, self._measurements(number))
+        for old in range(number):
+            shutil.rmtree(self._kept(old), ignore_errors=True)
+        shutil.rmtree(install)
+        return found
+
+    async def _play(self, stack: Stack, number: int, champion: int) -> Played:
+        async with Api(stack.base_url, stack.staff_token) as api:
+            await self._give_feedback(api, number)
+            self.say(f"round {number}: training")
+            run_id = await api.start_run(self.ablation.optimizer)
+            heard = Following()
+
+            def listen(following: Following) -> None:
+                nonlocal heard
+                heard = following
+
+            try:
+                outcome = await follow(api, run_id, listen, stack.check, ROUND_LIMIT_S)
+            except RoundBroke as error:
+                stack.check()  # an install that died is no result
+                return Played(champion, "failed", (str(error),), heard.values)
+            if not outcome.passed or outcome.version is None:
+                return Played(champion, "refused", outcome.reasons, heard.values)
+            await activate(api, outcome.version, stack.check, SWAP_LIMIT_S)
+            return Played(outcome.version, "published", outcome.reasons, heard.values)
+
+    async def _give_feedback(self, api: Api, number: int) -> None:
+        seed = 1000 * self.seed + number
+        gives, size = self.ablation.gives, self.size
+        crowd = training_crowd(size.customers, seed, load_personas(), load_questions("train"))
+        crowd = tuple(_giving(customer, gives) for customer in crowd)
+        self.say(f"round {number}: {size.customers} customers")
+        visits = await self._visits(api, crowd)
+        turns = [turn for visit in visits for turn in visit.turns]
+        if "correction" in gives:
+            chosen = experts.turns_to_correct(turns, size.correct_share, size.max_corrections, seed)
+            self.say(f"round {number}: {len(chosen)} corrections")
+            await experts.correct(api, chosen, lambda _: None)
+
+    def _measure(self, number: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+        self.say(f"round {number}: {self.size.heldout} held-out customers")
+        copy = self.folder / "yardstick"
+        _copy(self._kept(number), copy)
+        questions = load_questions("heldout")
+        crowd = heldout_crowd(self.size.heldout, self.seed, load_personas(), questions)
+
+        async def ask(stack: Stack) -> list[Visit]:
+            async with Api(stack.base_url, stack.staff_token) as api:
+                return await self._visits(api, crowd)
+
+        with self._stack(copy) as stack:
+            visits = asyncio.run(ask(stack))
+        shutil.rmtree(copy)
+        turns = [visit.turns[0] for visit in visits]
+        return tuple(t.satisfaction for t in turns), tuple(t.question.id for t in turns)
+
+    async def _visits(self, api: Api, crowd: tuple[Customer, ...]) -> list[Visit]:
+        passages, many = load_passages(), self.size.concurrency
+        return await visit_all(api, crowd, passages, many, lambda _: None)
+
+    def _stack(self, home: Path) -> AbstractContextManager[Stack]:
+        environment = self.ablation.environment
+        return running_stack(home, environment, lambda seconds, line: None, READY_S)
+
+    def _kept(self, number: int) -> Path:
+        return self.folder / f"after-{number}"
+
+    def _measurements(self, number: int) -> Path:
+        return self.folder / f"round-{number}.json"
+
+
+def _giving(customer: Customer, gives: tuple[str, ...]) -> Customer:
+    off = {"thumb": "thumb_rate", "rating": "rating_rate"}
+    changes = {rate: 0.0 for kind, rate in off.items() if kind not in gives}
+    return replace(customer, persona=customer.persona.model_copy(update=changes))
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all. A stopped install's sockets are left out."""
+    fresh = target.with_name(target.name + ".new")
+    for old in (fresh, target):
+        shutil.rmtree(old, ignore_errors=True)
+    shutil.copytree(source, fresh, symlinks=True, ignore=_sockets)
+    fresh.rename(target)
+
+
+def _sockets(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if stat.S_ISSOCK((Path(folder) / name).lstat().st_mode)}
+
+
+def _read(path: Path) -> Measured:
+    return TypeAdapter(Measured).validate_json(path.read_bytes())
+
+
+def _write(found: Measured, path: Path) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_bytes(TypeAdapter(Measured).dump_json(found))
+    fresh.replace(path)

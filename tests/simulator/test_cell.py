@@ -1,0 +1,73 @@
+"""Rounds of the proof: kept whole, begun again, measured on a copy; on the tiny model."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+
+from simulator.customers import training_crowd
+from simulator.proof.ablations import Ablation
+from simulator.proof.cell import Cell, Measured, Played, Size, _copy, _giving, _write
+from simulator.questions import load_personas, load_questions
+from tests.tiny_model import make_tiny_model
+
+
+def measured(number: int) -> Measured:
+    return Measured(number, Played(number, "published"), (1.0, 5.0), ("a", "b"), 2.5, "abc")
+
+
+def test_what_is_finished_is_read_back_and_a_gap_ends_it(tmp_path: Path) -> None:
+    cell = Cell(tmp_path, Ablation("none", rounds=4), 1, Size(), print)
+    assert cell.finished == [] and cell.left == 5
+    for number in (0, 1, 3):
+        _write(measured(number), tmp_path / f"round-{number}.json")
+    assert cell.finished == [measured(0), measured(1)]
+    assert cell.left == 3
+
+
+def test_a_copy_is_whole_and_leaves_sockets_out(tmp_path: Path) -> None:
+    source, target = tmp_path / "install", tmp_path / "copy"
+    (source / "store").mkdir(parents=True)
+    (source / "store" / "data").write_text("kept")
+    (tmp_path / "copy.new").mkdir()  # left by a run that was stopped
+    (target / "old").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(source / "store" / "s"))
+        _copy(source, target)
+    assert sorted(path.name for path in target.rglob("*")) == ["data", "store"]
+    assert not (tmp_path / "copy.new").exists()
+
+
+def test_customers_give_what_the_ablation_lets_them() -> None:
+    [customer] = training_crowd(1, 1, load_personas(), load_questions("train"))
+    silent = _giving(customer, ("thumb",))
+    assert silent.persona.rating_rate == 0 and silent.persona.thumb_rate > 0
+    assert silent.questions == customer.questions
+    assert _giving(customer, ("thumb", "rating", "correction")) == customer
+
+
+@pytest.mark.slow
+def test_a_round_without_enough_feedback_is_told_and_the_next_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three starts of a real install: round 0, its yardstick, round 1."""
+    monkeypatch.setenv("AMENDS_BASE_MODEL", str(make_tiny_model(tmp_path / "model")))
+    monkeypatch.setenv("AMENDS_DTYPE", "float32")
+    monkeypatch.setenv("AMENDS_THREADS", "1")
+    size = Size(customers=3, heldout=4, max_corrections=1, concurrency=2)
+    folder = tmp_path / "cell"
+    cell = Cell(folder, Ablation("none", rounds=1), 1, size, lambda text: None)
+
+    start = cell.next_round()
+    assert (start.round, start.played.outcome, len(start.satisfaction)) == (0, "start", 4)
+    shutil.copytree(folder / "after-0", folder / "install")  # as a run that was killed leaves it
+    (folder / "install" / "torn").write_text("half a round")
+    found = cell.next_round()
+
+    assert found.played.outcome == "failed"
+    assert "corrections" in found.played.reasons[0]
+    assert found.satisfaction == start.satisfaction
+    assert cell.left == 0 and cell.finished == [start, found]
+    assert sorted(p.name for p in folder.iterdir()) == ["after-1", "round-0.json", "round-1.json"]
+    assert not (folder / "after-1" / "torn").exists()
