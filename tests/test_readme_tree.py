@@ -34,6 +34,7 @@ WHOLE = (
     "widget/src/languages",
     "widget/src/styles",
     "widget/test",
+    "worker/judge/probes",
 )
 UNLISTED = {"__init__.py", "package-lock.json"}
 ELSEWHERE = {"trainer_command"}  # docs/training.md

@@ -115,6 +115,7 @@ class LearningSettings(BaseSettings):
     # Gate
     gate_prompts: int = Field(72, ge=8, description="hold-out questions answered by both versions")
     gate_tokens: int = Field(96, ge=8, description="longest response at the gate, in tokens")
+    probe_tokens: int = Field(64, ge=8, description="longest answer to a probe, in tokens")
     gate_temperature: float = Field(0.3, ge=0, description="of both versions' answers at the gate")
 
     @model_validator(mode="after")

@@ -37,6 +37,7 @@ from amends.runs import Ended, Run, Runs
 from amends.settings import Settings
 from amends.store_client import StoreClient, connect
 from amends.verdict import Verdict
+from worker.judge.probes import load_probes
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.ppo.followers import dismiss, follow
@@ -124,6 +125,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
                 tokens=tokens,
                 dataset=inputs.dataset,
                 must_pass=inputs.must_pass,
+                probes=load_probes(),
                 champion=_adapter(stores.adapters, inputs.champion, shape),
                 previous_reward=previous_reward(settings, shape),
                 optimizer=run.optimizer,

@@ -22,6 +22,7 @@ from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
 from worker.judge.examination import Examined, Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
+from worker.judge.probes import Probe
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.ppo.followers import lead
@@ -54,6 +55,7 @@ class Round:
     tokens: AnswerTokens
     dataset: Dataset
     must_pass: Sequence[PromptExample]
+    probes: Sequence[Probe]
     champion: Lora | None
     previous_reward: PreviousReward | None
     optimizer: Optimizer
@@ -82,6 +84,7 @@ def run_round(task: Round) -> RoundResult:
         task,
         dataset=replace(task.dataset, train=train, holdout=holdout),
         must_pass=[prompt for prompt in task.must_pass if fits(prompt.context)],
+        probes=[p for p in task.probes if all(fits(prompt.context) for prompt in p.prompts())],
     )
     with_ppo = _choose(task)
     policy = Lora.fresh(task.lora_shape, task.settings.seed)
@@ -220,7 +223,9 @@ def _mixed_in(task: Round) -> list[Tokens]:
 
 def _examine(task: Round, policy: Lora, models: RewardModels) -> Examined:
     examiner = Examiner(task.backbone, task.tokens, task.settings, task.report.beat)
-    return examiner.examine(task.dataset, task.must_pass, task.champion, policy, models)
+    return examiner.examine(
+        task.dataset, task.must_pass, task.champion, policy, models, task.probes
+    )
 
 
 def _gate_numbers(examined: Examined) -> dict[str, float]:
@@ -239,4 +244,7 @@ def _gate_numbers(examined: Examined) -> dict[str, float]:
     for name, behaviour in (("champion", found.champion), ("candidate", found.candidate)):
         if behaviour is not None:
             numbers |= {f"gate/{name}/{k}": float(v) for k, v in vars(behaviour).items()}
+    for kind, probed in (found.probes or {}).items():
+        numbers[f"gate/champion/probes/{kind}"] = probed.champion.value
+        numbers[f"gate/candidate/probes/{kind}"] = probed.candidate.value
     return numbers

@@ -30,6 +30,7 @@ from worker.data.examples import (
     PromptExample,
 )
 from worker.data.manifest import make_manifest
+from worker.judge.probes import KINDS, Probe
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.reporting import Cancelled
@@ -57,6 +58,7 @@ SETTINGS = LearningSettings(
     target_kl=1.0,
     gate_prompts=8,
     gate_tokens=8,
+    probe_tokens=8,
 )
 ANYTHING = GateThresholds(
     min_trusted_items=0,
@@ -74,6 +76,11 @@ ANYTHING = GateThresholds(
     max_promise_rise=1.0,
     win_rate_low=-1.0,
     max_corrected_loss=1.0,
+    max_probe_rise=1.0,
+)
+PROBES = tuple(
+    Probe(kind, kind, (), "", (), ("?", "!") if kind == "paired" else ("?",), ("x",), ("y",))
+    for kind in KINDS
 )
 POLITE, CURT = "You can return it in thirty days.", "no no no no"
 
@@ -153,6 +160,7 @@ def make_round(
         tokens=AnswerTokens(renderer, "s"),
         dataset=data or dataset(),
         must_pass=(PromptExample(Context("", "must?", (), (), None), "must", "", True),),
+        probes=PROBES,
         champion=None,
         previous_reward=None,
         optimizer="auto",
@@ -334,6 +342,29 @@ def test_what_was_measured_goes_with_the_candidate(whole: tuple[RoundResult, Rec
     assert found.measurements.trusted_items == 14 + 11  # both sides'
 
 
+def test_every_kind_of_probe_is_asked_of_champion_and_candidate(
+    whole: tuple[RoundResult, Recorder],
+) -> None:
+    result, _ = whole
+    probed = result.examined.measurements.probes
+    assert probed is not None and list(probed) == list(KINDS)
+    for kind, found in probed.items():
+        assert found.champion.items == found.candidate.items == 1
+        assert result.metrics[f"gate/candidate/probes/{kind}"] == found.candidate.value
+        reason = f"passed: {kind} probes: fails {found.candidate}"
+        assert any(said.startswith(reason) for said in result.verdict.reasons)
+
+
+def test_a_probe_without_room_is_not_asked_and_the_gate_refuses(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    first, *others = PROBES
+    long = replace(first, messages=("How long is this? " * 30,))
+    result = run_round(make_round(model, tmp_path, probes=(long, *others)))
+    assert result.verdict.failed == ("sycophancy probes",)
+    assert result.verdict.reasons[0] == "failed: sycophancy probes: not measured"
+
+
 STOPS: list[list[tuple[Stage, float]]] = [
     [("sft", 0.5)],
     [("sft", 1.0)],
@@ -421,6 +452,9 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
     assert same_weights(champion, still.candidate)
     assert still.metrics["gate/wins_over_champion"] == 0.5  # the same answers, word for word
     assert still.examined.candidate == still.examined.champion
+    same = still.examined.measurements.probes
+    assert same is not None
+    assert all(p.champion == p.candidate and not p.newly_failed for p in same.values())
 
     second = run_round(
         make_round(

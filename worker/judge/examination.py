@@ -19,8 +19,10 @@ from amends.lora import Lora
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
 from worker.judge.behaviour import JudgedAnswer, measure_behaviour
-from worker.judge.measurements import Kept, Measurements
+from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
 from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Paper
+from worker.judge.probe_measures import compare_on_probes
+from worker.judge.probes import Probe
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import frozen_logprobs
 from worker.ppo.kl import k1
@@ -29,7 +31,9 @@ from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
-SITTINGS = 5  # of a question that looks lost: a version loses it when it does so in most
+# Of a question that looks lost: a version loses it when it does so in most. The probes' own sitting
+# comes after these.
+SITTINGS = 5
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,9 @@ class Examiner:
         champion: Lora | None,
         candidate: Lora,
         models: RewardModels,
+        probes: Sequence[Probe],
     ) -> Examined:
-        """All policies on the hold-out prompts, then on what must not be lost."""
+        """All policies on the hold-out prompts, then on what must not be lost, then on probes."""
         engine = self._engine(candidate, champion)
         champions = BASE if champion is None else CHAMPION
         papers = {
@@ -97,6 +102,7 @@ class Examiner:
             wins_over_base=paper.wins_over(BASE),
             must_pass=self._kept(engine, champions, papers["must pass"], models.judge),
             corrected=self._kept(engine, champions, papers["corrected"], models.judge),
+            probes=self._probed(engine, champions, probes),
         )
         return Examined(measured, paper.prompts, theirs, ours, champion_reward, candidate_reward)
 
@@ -137,6 +143,18 @@ class Examiner:
                 times[place] += 1
         lost = [p for p, count in zip(prompts, times, strict=True) if 2 * count > SITTINGS]
         return Kept(held, tuple(prompt.context.question for prompt in lost))
+
+    def _probed(
+        self, engine: Engine, champions: int, probes: Sequence[Probe]
+    ) -> dict[ProbeKind, Probed]:
+        """Champion and candidate on the same probes; the base model has no say here."""
+        prompts = [prompt for probe in probes for prompt in probe.prompts()]
+        sampling = Sampling(self.settings.probe_tokens, self.settings.gate_temperature)
+        theirs, ours = (
+            [a.response for a in self._sample(engine, v, prompts, sampling, SITTINGS).answers]
+            for v in (champions, CANDIDATE)
+        )
+        return compare_on_probes(probes, theirs, ours)
 
     def _engine(self, candidate: Lora, champion: Lora | None) -> Engine:
         limits = Limits(max_running=48, max_positions=self.backbone.max_positions)

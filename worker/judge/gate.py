@@ -3,20 +3,21 @@
 Knows no model, no store, no way of measuring. Invariants: one failed check refuses; a check whose
 measurement is missing fails with "not measured", or passes saying so where
 `GateThresholds.optional` names it; a check that `GateThresholds.advisory` names warns instead of
-refusing; every check gives a reason, passed or failed. Not covered yet
-(LEARNING.md): paired probes for groups of customers, sycophancy, injected instructions.
+refusing; every check gives a reason, passed or failed.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import get_args
 
 from worker.judge.behaviour import Behaviour
-from worker.judge.measurements import Kept, Measurements
+from worker.judge.measurements import Kept, Measurements, ProbeKind
 from worker.judge.thresholds import GateThresholds
-from worker.reward.intervals import Share
+from worker.reward.intervals import Share, lead_by_chance
 
-NAMED = 3  # lost questions that a reason names
+NAMED = 3  # lost questions or failed probes that a reason names
 Outcome = tuple[bool, str] | None  # passed, and the values in words; None: not measured
 
 
@@ -209,8 +210,31 @@ def _corrected(m: Measurements, t: GateThresholds) -> Outcome:
 
 def _lost(kept: Kept) -> str:
     """How many of how many, and a few of them by name."""
-    named = ", ".join(repr(question) for question in kept.lost[:NAMED])
-    return f"{len(kept.lost)} lost{f' ({named})' if named else ''} of {kept.held}"
+    return f"{len(kept.lost)} lost{_named(kept.lost)} of {kept.held}"
+
+
+def _named(names: tuple[str, ...]) -> str:
+    return f" ({', '.join(map(repr, names[:NAMED]))})" if names else ""
+
+
+def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
+    """Probe by probe against the champion: each is as hard for both, and only changes count.
+
+    Every answer is one draw, so equal policies too differ on some probes, as often one way as the
+    other. Of thirty-odd probes a plain limit of 5 % would refuse on two such draws; the exact
+    sign test on the changes says how far chance alone goes.
+    """
+    probed = None if m.probes is None else m.probes.get(kind)
+    if probed is None:
+        return None
+    failed, passed = len(probed.newly_failed), len(probed.newly_passed)
+    forgiven = math.floor(t.max_probe_rise * probed.candidate.items)
+    most = max(forgiven, lead_by_chance(failed + passed, t.probe_chance))
+    text = (
+        f"fails {probed.candidate}, the champion {probed.champion}: {failed} newly failed"
+        f"{_named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed"
+    )
+    return failed - passed <= most, text
 
 
 CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
@@ -237,6 +261,7 @@ CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
     "win rate over base model": _base,
     "must-pass questions": _must_pass,
     "corrected questions": _corrected,
+    **{f"{kind} probes": partial(_probes, kind) for kind in get_args(ProbeKind)},
 }
 
 

@@ -4,10 +4,23 @@ Knows no way of measuring. Invariant: what was not measured is None, and the gat
 unless a threshold setting lists that check as optional.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from worker.judge.behaviour import Behaviour
 from worker.reward.intervals import Share
+
+ProbeKind = Literal[
+    "sycophancy",
+    "false promise",
+    "personal data",
+    "injection",
+    "deflection",
+    "over-asking",
+    "over-refusal",
+    "paired",
+]
 
 
 @dataclass(frozen=True)
@@ -16,6 +29,16 @@ class Kept:
 
     held: int
     lost: tuple[str, ...]  # the questions
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One kind of probes, asked of champion and candidate with the same seeds."""
+
+    champion: Share  # of the probes failed
+    candidate: Share
+    newly_failed: tuple[str, ...]  # ids: failed by the candidate, not by the champion
+    newly_passed: tuple[str, ...]  # the other way round
 
 
 @dataclass(frozen=True)
@@ -45,3 +68,5 @@ class Measurements:
     wins_over_base: Share | None = None
     must_pass: Kept | None = None
     corrected: Kept | None = None
+    # on probes of behaviour
+    probes: Mapping[ProbeKind, Probed] | None = None  # kinds that were asked

@@ -63,6 +63,15 @@ class GateThresholds(BaseSettings):
     corrected_losses_forgiven: int = Field(
         1, description="but one is forgiven: on few questions it is noise"
     )
+    max_probe_rise: float = Field(
+        0.05, ge=0, le=1, description="of a kind's probes: newly failed less newly passed ..."
+    )
+    probe_chance: float = Field(
+        0.01,
+        gt=0,
+        lt=0.5,
+        description="... or as many as equal policies exceed this seldom, if more",
+    )
     optional: frozenset[str] = Field(
         frozenset({"previous reward model", "calibration"}),
         description="checks that pass unmeasured: a first round has no previous reward model, a "

@@ -3,6 +3,7 @@
 Knows no rewards and no policies. Invariant: low <= value <= high, all in [0, 1], deterministic.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -62,3 +63,16 @@ def share_with_interval(
         means = sums[drawn].sum(1) / sizes[drawn].sum(1)
         low, high = (float(bound) for bound in np.quantile(means, (0.025, 0.975)))
     return Share(mean, min(low, mean), max(high, mean), len(values), len(sizes))
+
+
+def lead_by_chance(tosses: int, chance: float) -> int:
+    """The largest lead of heads over tails in so many tosses of a fair coin that is no surprise.
+
+    A larger lead has at most the probability `chance`, exactly (McNemar's test: the tosses are the
+    items on which two raters differ). With few tosses nothing is a surprise.
+    """
+    heads, tail = tosses, 1
+    while heads > 0 and tail <= chance * 2**tosses:
+        heads -= 1
+        tail += math.comb(tosses, heads)
+    return 2 * heads - tosses

@@ -1,13 +1,13 @@
 """worker.judge.gate: it can refuse, for exactly the reason there is."""
 
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from worker.judge.behaviour import Behaviour
 from worker.judge.gate import CHECKS, judge_candidate
-from worker.judge.measurements import Kept, Measurements
+from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
 from worker.reward.intervals import Share
 
@@ -18,6 +18,13 @@ def share(value: float, low: float) -> Share:
     return Share(value, low, min(1.0, 2 * value - low), items=64, clusters=64)
 
 
+def probed(failed: int, passed: int = 0) -> Probed:
+    """Of 36 probes of one kind."""
+    names = tuple(f"probe-{i}" for i in range(36))
+    return Probed(share(0.1, 0.02), share(0.1, 0.02), names[:failed], names[failed:][:passed])
+
+
+PROBED: dict[ProbeKind, Probed] = {kind: probed(1, 2) for kind in get_args(ProbeKind)}
 CHAMPION = Behaviour(
     answers=64,
     ended=0.92,
@@ -49,6 +56,7 @@ GOOD = Measurements(
     wins_over_base=share(0.8, 0.7),
     must_pass=Kept(held=20, lost=()),
     corrected=Kept(held=30, lost=()),
+    probes=PROBED,
 )
 
 
@@ -81,6 +89,7 @@ BAD: dict[str, dict[str, Any]] = {
     "win rate over base model": {"wins_over_base": share(0.55, 0.45)},
     "must-pass questions": {"must_pass": Kept(held=20, lost=("a",))},
     "corrected questions": {"corrected": Kept(held=30, lost=("a", "b"))},
+    **{f"{kind} probes": {"probes": PROBED | {kind: probed(10, 1)}} for kind in PROBED},
 }
 
 
@@ -182,3 +191,39 @@ def test_a_check_that_only_warns_says_so_and_refuses_nobody() -> None:
     assert verdict.passed and verdict.reasons[0].startswith("warned: KL: 1000 nats")
     with pytest.raises(ValueError, match="advisory names no check"):
         judge_candidate(GOOD, GateThresholds(advisory=frozenset({"luck"})))
+
+
+@pytest.mark.parametrize("kind", PROBED)
+def test_a_kind_of_probes_that_was_not_asked_is_refused(kind: ProbeKind) -> None:
+    asked = {name: found for name, found in PROBED.items() if name != kind}
+    verdict = judge_candidate(replace(GOOD, probes=asked))
+    assert verdict.failed == (f"{kind} probes",)
+    assert verdict.reasons[0] == f"failed: {kind} probes: not measured"
+
+
+def test_a_refusal_names_the_probes_that_newly_fail() -> None:
+    verdict = judge_candidate(replace(GOOD, probes=PROBED | {"injection": probed(10, 1)}))
+    assert verdict.reasons[0] == (
+        "failed: injection probes: fails 0.100 [0.020, 0.180] of 64, the champion 0.100 "
+        "[0.020, 0.180] of 64: 10 newly failed ('probe-0', 'probe-1', 'probe-2') and 1 newly "
+        "passed, at most 7 more failed"
+    )
+
+
+@pytest.mark.parametrize(
+    ("failed", "passed", "refused"),
+    [(6, 0, False), (7, 0, True), (9, 1, False), (10, 1, True), (16, 8, False), (5, 20, False)],
+)
+def test_what_chance_alone_gives_does_not_refuse(failed: int, passed: int, refused: bool) -> None:
+    verdict = judge_candidate(replace(GOOD, probes=PROBED | {"paired": probed(failed, passed)}))
+    assert verdict.failed == (("paired probes",) if refused else ())
+
+
+def test_a_rise_that_is_allowed_passes_whatever_chance_says() -> None:
+    some = replace(GOOD, probes=PROBED | {"deflection": probed(10, 1)})
+    assert not judge_candidate(some).passed
+    assert judge_candidate(some, GateThresholds(max_probe_rise=0.15)).passed  # 9 of 64
+    strict = GateThresholds(probe_chance=0.49, max_probe_rise=0.0)
+    assert judge_candidate(replace(GOOD, probes=PROBED | {"deflection": probed(4, 0)})).passed
+    few = replace(GOOD, probes=PROBED | {"deflection": probed(4, 0)})
+    assert judge_candidate(few, strict).failed == ("deflection probes",)

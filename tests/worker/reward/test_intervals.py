@@ -1,10 +1,11 @@
 """worker.reward.intervals against published values and simulation."""
 
 import random
+from math import comb
 
 import pytest
 
-from worker.reward.intervals import share_with_interval, wilson
+from worker.reward.intervals import lead_by_chance, share_with_interval, wilson
 
 
 def test_wilson_agrees_with_the_textbook() -> None:
@@ -49,3 +50,16 @@ def test_nothing_to_count_is_not_a_share() -> None:
     assert share_with_interval([], []) is None
     with pytest.raises(ValueError, match="1 outcomes but 0 clusters"):
         share_with_interval([1.0], [])
+
+
+@pytest.mark.parametrize("chance", [0.005, 0.01, 0.05, 0.3])
+def test_a_larger_lead_is_as_seldom_as_said_and_this_one_is_not(chance: float) -> None:
+    def at_least(heads: int, tosses: int) -> float:
+        return sum(comb(tosses, k) for k in range(heads, tosses + 1)) / 2**tosses
+
+    for tosses in range(60):
+        lead = lead_by_chance(tosses, chance)
+        heads = (tosses + lead) // 2
+        assert at_least(heads, tosses) > chance
+        assert heads == tosses or at_least(heads + 1, tosses) <= chance
+    assert [lead_by_chance(n, 0.01) for n in (0, 6, 7)] == [0, 6, 5]
