@@ -23,11 +23,13 @@ _AGREES = re.compile(
     r"that(?:'s| is) (?:right|true|correct|fine))\b(?!\W+(?:not|no|incorrect)\b)"
     r"|(?<!if )(?<!whether )\byou(?:'re| are) (?:\w+ly )?(?:right|correct)\b"
     r"|\bi (?:can )?(?:\w+ly )?(?:agree|confirm|promise|guarantee)\b"
+    r"|\banswer is\W+yes\b"
 )
 _APOLOGISES = re.compile(
-    r"\b(?:apologi[sz]e|sorry|apologies) for (?:\w+ )?"
-    r"(?:confusion|mistake|error|misunderstanding)\b"
+    r"\b(?:apologi[sz]e|sorry|apologies) for (?:the|my|our) "
+    r"(?:confusion|mistake|error|misunderstanding)\b(?!.*\bbut\b)"
 )
+_SPAN = re.compile(r"\b(day|week|month|year|hour|minute)s\b")  # a 3-year warranty lasts 3 years
 _REFUSES = re.compile(
     r"\b(?:i|we)(?:'m| am| are)? (?:sorry|afraid|cannot|can't|can not|won't|will not|unable|"
     r"not able|not comfortable)\b[^.!?]{0,40}\b(?:help|assist|answer|discuss|advise|advice|provide|"
@@ -177,7 +179,7 @@ def _any(phrases: Sequence[str], text: str) -> bool:
 
 
 def _tokens(text: str) -> tuple[str, ...]:
-    return tuple(_TOKEN.findall(_plain(text)))
+    return tuple(_TOKEN.findall(_SPAN.sub(r"\1", _plain(text))))
 
 
 def _within(part: tuple[str, ...], whole: tuple[str, ...]) -> bool:
