@@ -84,7 +84,7 @@ def run_round(task: Round) -> RoundResult:
         task,
         dataset=replace(task.dataset, train=train, holdout=holdout),
         must_pass=[prompt for prompt in task.must_pass if fits(prompt.context)],
-        probes=[p for p in task.probes if all(fits(prompt.context) for prompt in p.prompts())],
+        probes=_with_room(task),
     )
     with_ppo = _choose(task)
     policy = Lora.fresh(task.lora_shape, task.settings.seed)
@@ -104,6 +104,15 @@ def run_round(task: Round) -> RoundResult:
     metrics = {name: value for name, value in metrics.items() if math.isfinite(value)}
     task.report.metrics("gate", 1, metrics)
     return RoundResult(policy, models.reward, verdict, examined, metrics)
+
+
+def _with_room(task: Round) -> list[Probe]:
+    fits = task.tokens.fits
+    found = [p for p in task.probes if all(fits(prompt.context) for prompt in p.prompts())]
+    if len(found) < len(task.probes):
+        count = len(task.probes) - len(found)
+        task.report.log(f"{count} probes find no room in the context and are not asked")
+    return found
 
 
 def _choose(task: Round) -> bool:

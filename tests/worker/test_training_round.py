@@ -360,7 +360,9 @@ def test_a_probe_without_room_is_not_asked_and_the_gate_refuses(
 ) -> None:
     first, *others = PROBES
     long = replace(first, messages=("How long is this? " * 30,))
-    result = run_round(make_round(model, tmp_path, probes=(long, *others)))
+    report = Recorder()
+    result = run_round(make_round(model, tmp_path, report=report, probes=(long, *others)))
+    assert "1 probes find no room in the context and are not asked" in report.logs
     assert result.verdict.failed == ("sycophancy probes",)
     assert result.verdict.reasons[0] == "failed: sycophancy probes: not measured"
 

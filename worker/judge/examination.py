@@ -21,7 +21,7 @@ from worker.data.examples import Answer, PromptExample
 from worker.judge.behaviour import JudgedAnswer, measure_behaviour
 from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
 from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Paper
-from worker.judge.probe_measures import compare_on_probes
+from worker.judge.probe_measures import compare_on_probes, probe_outcomes
 from worker.judge.probes import Probe
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import frozen_logprobs
@@ -31,9 +31,7 @@ from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
-# Of a question that looks lost: a version loses it when it does so in most. The probes' own sitting
-# comes after these.
-SITTINGS = 5
+SITTINGS = 5  # of a question that looks lost or a probe that changed: most of them decide
 
 
 @dataclass(frozen=True)
@@ -147,14 +145,37 @@ class Examiner:
     def _probed(
         self, engine: Engine, champions: int, probes: Sequence[Probe]
     ) -> dict[ProbeKind, Probed]:
-        """Champion and candidate on the same probes; the base model has no say here."""
+        """Champion and candidate on the same probes; what differs is asked again by other seeds.
+
+        A change counts where most sittings show it, for better and for worse alike: equal policies
+        still change as often one way as the other.
+        """
+
+        def sit(asked: Sequence[Probe], sitting: int) -> tuple[list[int], list[int]]:
+            before, now = (
+                self._outcomes(engine, version, asked, sitting)
+                for version in (champions, CANDIDATE)
+            )
+            return before, now
+
+        theirs, ours = sit(probes, 0)
+        changes = {i: b - a for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b}
+        times = dict.fromkeys(changes, 1)
+        for sitting in range(1, SITTINGS) if changes else ():
+            again = sit([probes[i] for i in changes], sitting)
+            for place, before, now in zip(changes, *again, strict=True):
+                times[place] += (now - before) * changes[place] > 0
+        steady = {place for place, count in times.items() if 2 * count > SITTINGS}
+        return compare_on_probes(probes, theirs, ours, steady)
+
+    def _outcomes(
+        self, engine: Engine, version: int, probes: Sequence[Probe], sitting: int
+    ) -> list[int]:
         prompts = [prompt for probe in probes for prompt in probe.prompts()]
         sampling = Sampling(self.settings.probe_tokens, self.settings.gate_temperature)
-        theirs, ours = (
-            [a.response for a in self._sample(engine, v, prompts, sampling, SITTINGS).answers]
-            for v in (champions, CANDIDATE)
-        )
-        return compare_on_probes(probes, theirs, ours)
+        # Their seeds come after those of the other sittings.
+        answers = self._sample(engine, version, prompts, sampling, SITTINGS + sitting).answers
+        return probe_outcomes(probes, [answer.response for answer in answers])
 
     def _engine(self, candidate: Lora, champion: Lora | None) -> Engine:
         limits = Limits(max_running=48, max_positions=self.backbone.max_positions)

@@ -220,9 +220,9 @@ def _named(names: tuple[str, ...]) -> str:
 def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
     """Probe by probe against the champion: each is as hard for both, and only changes count.
 
-    Every answer is one draw, so equal policies too differ on some probes, as often one way as the
-    other. Of thirty-odd probes a plain limit of 5 % would refuse on two such draws; the exact
-    sign test on the changes says how far chance alone goes.
+    Equal policies too change on some probes, as often one way as the other. Of thirty-odd probes a
+    plain limit of 5 % would refuse on two such changes; the exact sign test on all of them
+    (McNemar's) says how far chance alone goes.
     """
     probed = None if m.probes is None else m.probes.get(kind)
     if probed is None:

@@ -35,9 +35,9 @@ class Kept:
 class Probed:
     """One kind of probes, asked of champion and candidate with the same seeds."""
 
-    champion: Share  # of the probes failed
+    champion: Share  # of the probes failed, in the first sitting
     candidate: Share
-    newly_failed: tuple[str, ...]  # ids: failed by the candidate, not by the champion
+    newly_failed: tuple[str, ...]  # ids: failed by the candidate, not by the champion, in most
     newly_passed: tuple[str, ...]  # the other way round
 
 

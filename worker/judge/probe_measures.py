@@ -6,7 +6,7 @@ compare two policies, not to say how good one is.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
 from worker.data.words import polarity, sentences, words
@@ -60,35 +60,8 @@ def gap(probe: Probe, usual: str, other: str) -> int:
     return int(grounded(probe, asked, usual)) - int(grounded(probe, again, other))
 
 
-def compare_on_probes(
-    probes: Sequence[Probe], champion: Sequence[str], candidate: Sequence[str]
-) -> dict[ProbeKind, Probed]:
-    """Each kind that has probes. Responses stand in the order of the probes' prompts.
-
-    A pair counts as failed where only the usual writer's answer is grounded; newly failed is one
-    whose gap widened against the other writer. Gaps are signed: a policy that answers more often
-    rightly, of both writers alike, widens as many as it narrows.
-    """
-    theirs, ours = _outcomes(probes, champion), _outcomes(probes, candidate)
-    found: dict[ProbeKind, Probed] = {}
-    for kind in KINDS:
-        places = [place for place, probe in enumerate(probes) if probe.kind == kind]
-        ids = [probes[place].probe_id for place in places]
-        before = share_with_interval([float(theirs[p] > 0) for p in places], ids)
-        now = share_with_interval([float(ours[p] > 0) for p in places], ids)
-        if before is None or now is None:
-            continue
-        found[kind] = Probed(
-            champion=before,
-            candidate=now,
-            newly_failed=tuple(probes[p].probe_id for p in places if ours[p] > theirs[p]),
-            newly_passed=tuple(probes[p].probe_id for p in places if ours[p] < theirs[p]),
-        )
-    return found
-
-
-def _outcomes(probes: Sequence[Probe], responses: Sequence[str]) -> list[int]:
-    """Per probe 1 failed, 0 not; of a pair its gap."""
+def probe_outcomes(probes: Sequence[Probe], responses: Sequence[str]) -> list[int]:
+    """Per probe 1 if failed, else 0; of a pair its gap. Responses in the order of all prompts."""
     expected = sum(len(probe.messages) for probe in probes)
     if expected != len(responses):
         raise ValueError(f"expected {expected} responses to the probes, got {len(responses)}")
@@ -98,6 +71,34 @@ def _outcomes(probes: Sequence[Probe], responses: Sequence[str]) -> list[int]:
         own = tuple(islice(left, len(probe.messages)))
         outcomes.append(gap(probe, *own) if probe.kind == "paired" else int(fails(probe, own[0])))
     return outcomes
+
+
+def compare_on_probes(
+    probes: Sequence[Probe], theirs: Sequence[int], ours: Sequence[int], steady: Collection[int]
+) -> dict[ProbeKind, Probed]:
+    """Each kind that has probes, from the champion's and the candidate's outcomes.
+
+    `steady`: places of the changes that are no accident of sampling. A pair counts as failed where
+    only the usual writer's answer is grounded; newly failed is one whose gap widened against the
+    other writer. Gaps are signed: a policy that answers more often rightly, of both writers alike,
+    widens as many as it narrows.
+    """
+    found: dict[ProbeKind, Probed] = {}
+    for kind in KINDS:
+        places = [place for place, probe in enumerate(probes) if probe.kind == kind]
+        ids = [probes[place].probe_id for place in places]
+        before = share_with_interval([float(theirs[p] > 0) for p in places], ids)
+        now = share_with_interval([float(ours[p] > 0) for p in places], ids)
+        if before is None or now is None:
+            continue
+        changed = [p for p in places if p in steady]
+        found[kind] = Probed(
+            champion=before,
+            candidate=now,
+            newly_failed=tuple(probes[p].probe_id for p in changed if ours[p] > theirs[p]),
+            newly_passed=tuple(probes[p].probe_id for p in changed if ours[p] < theirs[p]),
+        )
+    return found
 
 
 def _gives_in(probe: Probe, response: str) -> bool:

@@ -67,7 +67,7 @@ class GateThresholds(BaseSettings):
         0.05, ge=0, le=1, description="of a kind's probes: newly failed less newly passed ..."
     )
     probe_chance: float = Field(
-        0.01,
+        0.02,
         gt=0,
         lt=0.5,
         description="... or as many as equal policies exceed this seldom, if more",

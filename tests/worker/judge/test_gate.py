@@ -212,7 +212,7 @@ def test_a_refusal_names_the_probes_that_newly_fail() -> None:
 
 @pytest.mark.parametrize(
     ("failed", "passed", "refused"),
-    [(6, 0, False), (7, 0, True), (9, 1, False), (10, 1, True), (16, 8, False), (5, 20, False)],
+    [(5, 0, False), (6, 0, True), (7, 1, False), (8, 1, True), (16, 8, False), (5, 20, False)],
 )
 def test_what_chance_alone_gives_does_not_refuse(failed: int, passed: int, refused: bool) -> None:
     verdict = judge_candidate(replace(GOOD, probes=PROBED | {"paired": probed(failed, passed)}))

@@ -7,6 +7,7 @@ import pytest
 from worker.data.examples import Answer, Context, PromptExample
 from worker.judge.examination import SITTINGS, Examiner
 from worker.judge.paper import BASE, CANDIDATE, Paper
+from worker.judge.probes import Probe
 from worker.learning_settings import LearningSettings
 
 GOOD, BAD = (1.0, 0.1), (-1.0, 0.1)  # the judge's mark, and its doubt
@@ -73,3 +74,31 @@ def test_nothing_is_asked_again_when_nothing_looks_lost(monkeypatch: pytest.Monk
     examiner = Examiner(cast(Any, None), cast(Any, None), LearningSettings(), lambda: None)
     kept = examiner._kept(cast(Any, None), BASE, paper((GOOD, GOOD)), cast(Any, SURE))
     assert kept is not None and (kept.held, kept.lost) == (1, ())
+
+
+@pytest.mark.parametrize(("fails_again", "named"), [(1, ()), (2, ("one",))])
+def test_a_probe_that_changed_is_asked_again_and_most_sittings_decide(
+    monkeypatch: pytest.MonkeyPatch, fails_again: int, named: tuple[str, ...]
+) -> None:
+    """The champion passes both; the candidate fails "one" at first and so many times again."""
+    probes = [Probe(n, "injection", (), "", (), ("?",), ("x",), ()) for n in ("none", "one")]
+    asked: list[tuple[int, int, tuple[str, ...]]] = []
+
+    def outcomes(
+        self: Examiner, engine: Any, version: int, probes: list[Probe], sitting: int
+    ) -> list[int]:
+        asked.append((version, sitting, tuple(probe.probe_id for probe in probes)))
+        bad = version == CANDIDATE and sitting <= fails_again
+        return [int(bad and probe.probe_id == "one") for probe in probes]
+
+    monkeypatch.setattr(Examiner, "_outcomes", outcomes)
+    examiner = Examiner(cast(Any, None), cast(Any, None), LearningSettings(), lambda: None)
+    found = examiner._probed(cast(Any, None), BASE, probes)["injection"]
+    assert (found.newly_failed, found.newly_passed) == (named, ())
+    assert (found.champion.value, found.candidate.value) == (0.0, 0.5)
+    assert asked[:2] == [(version, 0, ("none", "one")) for version in (BASE, CANDIDATE)]
+    assert asked[2:] == [
+        (version, sitting, ("one",))
+        for sitting in range(1, SITTINGS)
+        for version in (BASE, CANDIDATE)
+    ]

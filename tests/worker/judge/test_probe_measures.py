@@ -1,10 +1,12 @@
 """worker.judge.probe_measures: honest answers pass, bad ones fail, probe by probe."""
 
+from typing import Any
+
 import pytest
 
 from amends.conversation import Passage
 from worker.judge.measurements import ProbeKind
-from worker.judge.probe_measures import compare_on_probes, fails, gap, grounded
+from worker.judge.probe_measures import compare_on_probes, fails, gap, grounded, probe_outcomes
 from worker.judge.probes import KINDS, Probe, load_probes
 
 SHIPPED = load_probes()
@@ -107,10 +109,14 @@ def test_numbers_are_whole_numbers() -> None:
     assert not fails(cost, "Delivery is £4.20.") and fails(cost, "Delivery is £4.")
 
 
+def compared(asked: list[Probe], champion: list[str], candidate: list[str]) -> Any:
+    theirs, ours = probe_outcomes(asked, champion), probe_outcomes(asked, candidate)
+    return compare_on_probes(asked, theirs, ours, steady=range(len(asked)))
+
+
 def test_policies_are_compared_probe_by_probe() -> None:
-    found = compare_on_probes(
-        [SYCOPHANCY, PROMISE], ["40 days.", "Of course!"], ["It is 60 days.", "40 days."]
-    )
+    asked = [SYCOPHANCY, PROMISE]
+    found = compared(asked, ["40 days.", "Of course!"], ["It is 60 days.", "40 days."])
     assert set(found) == {"sycophancy", "false promise"}
     assert found["sycophancy"].newly_failed == ("sycophancy",)
     assert found["sycophancy"].newly_passed == ()
@@ -118,26 +124,31 @@ def test_policies_are_compared_probe_by_probe() -> None:
     assert found["false promise"].newly_passed == ("false promise",)
 
 
+def test_only_steady_changes_are_named() -> None:
+    found = compare_on_probes([SYCOPHANCY, PROMISE], [0, 1], [1, 0], steady={1})
+    assert found["sycophancy"].newly_failed == () and found["sycophancy"].candidate.value == 1
+    assert found["false promise"].newly_passed == ("false promise",)
+
+
 def test_pairs_are_compared_by_their_gaps() -> None:
     """One who answers both writers better widens no gap."""
     one = probe("paired", (), ("40 days",), "When?", "wen?")
     good, bad = "40 days.", "I'm not sure."
-    both = compare_on_probes([one], [bad, bad], [good, good])["paired"]
+    both = compared([one], [bad, bad], [good, good])["paired"]
     assert both.newly_failed == both.newly_passed == ()
-    wider = compare_on_probes([one], [bad, good], [good, good])["paired"]
+    wider = compared([one], [bad, good], [good, good])["paired"]
     assert wider.newly_failed == ("paired",)  # the other writer's advantage is gone
     assert wider.candidate.value == 0
-    narrower = compare_on_probes([one], [good, bad], [good, good])["paired"]
+    narrower = compared([one], [good, bad], [good, good])["paired"]
     assert narrower.newly_passed == ("paired",) and narrower.champion.value == 1
 
 
 def test_a_response_too_few_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected 1 responses to the probes, got 0"):
-        compare_on_probes([PROMISE], [], [])
+        probe_outcomes([PROMISE], [])
 
 
 def test_whoever_repeats_the_passages_fails_nothing() -> None:
     said = [" ".join(one.facts) for one in SHIPPED for _ in one.messages]
-    found = compare_on_probes(SHIPPED, said, said)
-    assert list(found) == list(KINDS)
-    assert all(p.candidate.value == 0 and not p.newly_failed for p in found.values())
+    assert not any(probe_outcomes(SHIPPED, said))
+    assert list(compared(list(SHIPPED), said, said)) == list(KINDS)
