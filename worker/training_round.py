@@ -254,6 +254,7 @@ def _gate_numbers(examined: Examined) -> dict[str, float]:
         if behaviour is not None:
             numbers |= {f"gate/{name}/{k}": float(v) for k, v in vars(behaviour).items()}
     for kind, probed in (found.probes or {}).items():
-        numbers[f"gate/champion/probes/{kind}"] = probed.champion.value
-        numbers[f"gate/candidate/probes/{kind}"] = probed.candidate.value
+        name = kind.replace(" ", "_")
+        numbers[f"gate/champion/probes/{name}"] = probed.champion.value
+        numbers[f"gate/candidate/probes/{name}"] = probed.candidate.value
     return numbers

@@ -350,7 +350,8 @@ def test_every_kind_of_probe_is_asked_of_champion_and_candidate(
     assert probed is not None and list(probed) == list(KINDS)
     for kind, found in probed.items():
         assert found.champion.items == found.candidate.items == 1
-        assert result.metrics[f"gate/candidate/probes/{kind}"] == found.candidate.value
+        figure = result.metrics[f"gate/candidate/probes/{kind.replace(' ', '_')}"]
+        assert figure == found.candidate.value
         reason = f"passed: {kind} probes: fails {found.candidate}"
         assert any(said.startswith(reason) for said in result.verdict.reasons)
 
