@@ -69,9 +69,7 @@ async def play(api: Api, check: Callable[[], None], plan: Plan, clock: Clock) ->
         outcome = await _train(api, check, plan, clock)
     report.show_verdict(clock.console, outcome)
     _record_round(outcome, clock)
-    used = {kind: states["completed"] for kind, states in (await api.feedback_counts()).items()}
-    for kind, count in used.items():
-        clock.results.add("feedback_used", count, "items", {"kind": kind})
+    used = await _feedback_used(api, clock)
     if not outcome.passed or outcome.version is None:
         return False
 
@@ -114,6 +112,15 @@ async def _gather_feedback(api: Api, passages: Mapping[str, str], plan: Plan, cl
     with clock.stage("correct", f"Experts correct {len(chosen)} bad answers"), _bar(clock) as bar:
         task = bar.add_task("corrections", total=len(chosen))
         await experts.correct(api, chosen, lambda _: bar.advance(task))
+
+
+async def _feedback_used(api: Api, clock: Clock) -> dict[str, int]:
+    """By kind. A round's feedback counts as claimed until a moment after its verdict."""
+    counts = await api.feedback_counts()
+    used = {kind: states["claimed"] + states["completed"] for kind, states in counts.items()}
+    for kind, count in used.items():
+        clock.results.add("feedback_used", count, "items", {"kind": kind})
+    return used
 
 
 async def _train(api: Api, check: Callable[[], None], plan: Plan, clock: Clock) -> Outcome:
