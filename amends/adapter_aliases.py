@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from amends.durable_file import append_line, replace_file
-from amends.errors import AdapterRefused
+from amends.errors import AdapterRefused, BadTransition
 from amends.record import Record, now_s
 
 Action = Literal["new_line", "publish", "activate", "set_candidate", "roll_back"]
@@ -53,6 +53,14 @@ class Aliases(Record):
     @property
     def previous(self) -> int | None:
         return self.history[-1] if self.history else None
+
+    def require(self, seen: int | None) -> None:
+        """BadTransition unless the last row is the one whose number the caller has `seen`."""
+        if seen is not None and seen != self.last_row.number:
+            raise BadTransition(
+                f"expected row {seen} to be the audit log's last, it is {self.last_row.number} by "
+                "now: nothing was changed; look again, then decide"
+            )
 
     def as_dict(self) -> dict[str, int]:
         """name -> version, of the aliases that point somewhere."""
@@ -123,8 +131,11 @@ class AliasFile:
     def set_candidate(
         self, before: Aliases, version: int | None, share: float | None, by: str, reason: str
     ) -> Aliases:
-        """`share` None: the one that it has. As it is already: nothing is written."""
+        """`share` None: the one that it has; and another that answers visitors keeps its place. As
+        it is already: nothing is written."""
         if version == before.candidate and share in (None, before.candidate_share):
+            return before
+        if version is not None and share is None and before.candidate_share:
             return before
         return self.move(
             before,

@@ -181,14 +181,15 @@ class AdapterStore:
             raise self._foreign("nothing" if aliases is None else aliases.base_hash)
         return aliases
 
-    def activate(self, version: int, by: str, reason: str, *, force: bool = False) -> None:
-        """Make `version` the champion, and the champion the previous; already champion: nothing
-        happens.
+    def activate(
+        self, version: int, by: str, reason: str, *, force: bool = False, seen: int | None = None
+    ) -> None:
+        """Make `version` the champion, the champion the previous; champion already: no move.
 
         AdapterRefused when its files or base model do not fit, or its verdict is not a pass
-        (unless `force`).
+        (unless `force`). `seen`: as in `set_candidate`.
         """
-        with self._writing() as aliases:
+        with self._writing(seen) as aliases:
             if version == aliases.champion:
                 return
             if version != 0:
@@ -205,17 +206,19 @@ class AdapterStore:
         *,
         share: float | None = None,
         force: bool = False,
+        seen: int | None = None,
     ) -> None:
         """Point the candidate at `version`, or at nothing; it answers `share` (0 to 1) of the
-        conversations that begin from now on. None: the share that it has, which is 0 at first.
+        conversations that begin from now on. None: the share that it has, which is 0 at first;
+        no other candidate that answers visitors is displaced by it.
 
         Champion or so already: nothing happens. AdapterRefused when its files do not fit, or when
         visitors would be answered against the gate's verdict (unless `force`). InvalidInput: the
-        share, or one for the champion. NotFound.
+        share, or one for the champion. NotFound. BadTransition: a row came after the one `seen`.
         """
         if share and (version is None or not 0 <= share <= 1):
             raise InvalidInput(f"expected a share of 0 to 1 of a version, got {share} of {version}")
-        with self._writing() as aliases:
+        with self._writing(seen) as aliases:
             if version is not None and version == aliases.champion:
                 if share:
                     raise InvalidInput(f"version {version} is the champion: it answers already")
@@ -259,9 +262,11 @@ class AdapterStore:
         )
 
     @contextmanager
-    def _writing(self) -> Iterator[Aliases]:
+    def _writing(self, seen: int | None = None) -> Iterator[Aliases]:
         with locked(self._root / ".lock"):
-            yield self._recover(self.pointers())
+            aliases = self._recover(self.pointers())
+            aliases.require(seen)
+            yield aliases
 
     def _recover(self, aliases: Aliases) -> Aliases:
         """Write the audit rows that a crash kept back; record versions whose folder is complete."""

@@ -30,7 +30,7 @@ class StoreUnavailable(AmendsError):
 
 
 class BadTransition(AmendsError):
-    """A run, or the champion, cannot move from its present state to the one asked for."""
+    """A run, or an alias, cannot move from its present state to the one asked for."""
 
 
 class LeaseLost(AmendsError):

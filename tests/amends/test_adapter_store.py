@@ -135,6 +135,32 @@ def test_a_candidate_has_a_share_and_every_change_of_it_is_a_row(
     assert AdapterStore(root, "base-a").pointers() == store.pointers()
 
 
+def test_a_round_does_not_displace_a_candidate_that_answers_visitors(store: AdapterStore) -> None:
+    for run_id in (1, 2):
+        _publish(store, run_id)
+    store.set_candidate(1, share=0.1)
+    before = store.pointers()
+    store.set_candidate(2, "run 2", "passed the gate")
+    assert store.pointers() == before
+    store.set_candidate(2, "anna", "rather this", share=0.0)
+    store.set_candidate(1, "run 1", "passed the gate")
+    assert store.pointers().candidate == 1
+
+
+def test_who_has_not_seen_the_last_move_moves_nothing(store: AdapterStore) -> None:
+    version = _publish(store, 1).version
+    seen = store.pointers().last_row.number
+    store.set_candidate(version, "anna", "try it", share=0.1)
+    before = store.pointers()
+    with pytest.raises(BadTransition, match="look again"):
+        store.set_candidate(None, "canary", "worse", seen=seen)
+    with pytest.raises(BadTransition, match="look again"):
+        store.activate(version, "canary", "harmless", seen=seen)
+    assert store.pointers() == before
+    store.set_candidate(None, "canary", "worse", seen=before.last_row.number)
+    assert store.pointers().candidate is None
+
+
 def test_visitors_get_no_candidate_that_must_not_answer_them(store: AdapterStore) -> None:
     rejected = _publish(store, 1, FAILED).version
     champion = _publish(store, 2).version
