@@ -10,6 +10,7 @@ does not exist.
     amends:conversation:{id}:messages   hash    message_id -> text, in the order they came
     amends:conversation:{id}:turns      list    turn_id
     amends:conversations:recent         zset    conversation_id by time of its last turn
+    amends:conversations:begun          zset    conversation_id by time of its first message
     amends:turn:{id}                    string  Turn as JSON
 """
 
@@ -22,9 +23,10 @@ from amends.record import new_id, now_s
 from amends.store_client import StoreClient
 
 _RECENT = "amends:conversations:recent"
+_BEGUN = "amends:conversations:begun"
 
-# KEYS conversation, messages; ARGV message_id, text. 1 stored, 0 was there, -1 no conversation,
-# -2 other text
+# KEYS conversation, messages, begun; ARGV message_id, text, conversation_id, time. 1 stored, 0 was
+# there, -1 no conversation, -2 other text
 _ADD_MESSAGE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 local before = redis.call('HGET', KEYS[2], ARGV[1])
@@ -32,6 +34,7 @@ if before then
   if before == ARGV[2] then return 0 else return -2 end
 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[3])
 return 1
 """
 
@@ -73,7 +76,7 @@ class ConversationStore:
 
     def read(self, conversation_id: str) -> Conversation:
         """The conversation with its turns, oldest first; NotFound."""
-        found = self._read_many([conversation_id])
+        found = self.read_many([conversation_id])
         if not found:
             raise NotFound(f"no conversation {conversation_id!r}")
         return found[0]
@@ -91,7 +94,10 @@ class ConversationStore:
         Raises NotFound, and IdempotencyConflict for the same id with another text.
         """
         key = _key(conversation_id)
-        result = self._add_message(keys=[key, f"{key}:messages"], args=[message_id, text])
+        result = self._add_message(
+            keys=[key, f"{key}:messages", _BEGUN],
+            args=[message_id, text, conversation_id, now_s()],
+        )
         _check(result, conversation_id, f"message {message_id!r}")
         return bool(result == 1)
 
@@ -149,9 +155,18 @@ class ConversationStore:
                 raise NotFound(f"no conversation {before!r}")
             first = cast(int, rank) + 1
         ids = cast(list[str], self._redis.zrevrange(_RECENT, first, first + limit - 1))
-        return self._read_many(ids)
+        return self.read_many(ids)
 
-    def _read_many(self, conversation_ids: Iterable[str]) -> list[Conversation]:
+    def begun(self, since: float, until: float, limit: int) -> list[tuple[str, float]]:
+        """At most `limit` (conversation_id, time of its first message), answered or not; from
+        `since` on, before `until`, in this order."""
+        found = self._redis.zrange(
+            _BEGUN, since, f"({until}", byscore=True, offset=0, num=limit, withscores=True
+        )
+        return cast(list[tuple[str, float]], found)
+
+    def read_many(self, conversation_ids: Iterable[str]) -> list[Conversation]:
+        """Those that exist, in this order, in two round trips."""
         ids = list(conversation_ids)
         pipeline = self._redis.pipeline(transaction=False)
         for conversation_id in ids:

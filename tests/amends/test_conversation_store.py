@@ -4,7 +4,7 @@ from amends.conversation import Turn
 from amends.conversation_store import ConversationStore
 from amends.embedded_store import StoreClient
 from amends.errors import IdempotencyConflict, InvalidInput, NotFound
-from amends.record import new_id
+from amends.record import new_id, now_s
 
 
 @pytest.fixture
@@ -52,6 +52,26 @@ def test_a_message_is_stored_once_however_often_it_is_sent(store: ConversationSt
         store.add_message(conversation_id, "m1", "something else")
     store.add_message(conversation_id, "m2", "hello?")
     assert store.messages(conversation_id) == {"m1": "where is my order?", "m2": "hello?"}
+
+
+def test_a_conversation_begins_with_its_first_message_answered_or_not(
+    store: ConversationStore,
+) -> None:
+    before = now_s()
+    begun = [store.open("visitor").conversation_id for _ in range(3)]
+    store.open("says nothing")
+    for conversation_id in begun:
+        store.add_message(conversation_id, "m1", "hello?")
+    until = now_s() + 1
+    found = store.begun(before, until, 10)
+    store.add_message(begun[0], "m2", "anybody there?")
+
+    assert [name for name, _ in found] == begun
+    assert store.begun(before, until, 10) == found
+    assert store.begun(found[1][1], until, 1) == [found[1]]
+    assert store.begun(before, found[1][1], 10) == [found[0]]
+    assert store.begun(until, until + 1, 10) == []
+    assert [one.conversation_id for one in store.read_many(["nothing", *begun])] == begun
 
 
 def test_a_foreign_conversation_looks_like_one_that_does_not_exist(
