@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 TRAIN = "amends.train"
 RECONCILE = "amends.reconcile"
 MAYBE_START = "amends.maybe_start"
+WATCH_CANARY = "amends.watch_canary"
 
 TRAIN_QUEUE = "train"
 DEFAULT_QUEUE = "default"

@@ -19,6 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from amends.activity import Activity
 from amends.adapter_store import AdapterStore
+from amends.canary_reports import CanaryReports
 from amends.conversation_store import ConversationStore
 from amends.engine.sequence import Sampling
 from amends.errors import AmendsError
@@ -150,6 +151,7 @@ def build_state(
         knowledge=Knowledge.load(folder_of(shared)),
         conversations=ConversationStore(redis),
         feedback=FeedbackStore(redis),
+        canary_reports=CanaryReports(redis),
         runs=Runs(redis),
         events=RunEvents(redis),
         jobs=JobQueue(redis_url),

@@ -6,8 +6,9 @@ only adds conversations; whoever was answered by the candidate is, as long as it
 and a conversation that others have begun is never given to it.
 """
 
-import hashlib
 from dataclasses import dataclass
+
+from amends.canary import place
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,3 @@ class Canary:
         if answered_by is not None:
             return answered_by == self.version
         return place(conversation_id, self.version) < self.share
-
-
-def place(conversation_id: str, candidate: int) -> float:
-    """Where a conversation lies in [0, 1) for this candidate: evenly spread, and for another
-    candidate elsewhere, so that not the same visitors try every one."""
-    digest = hashlib.sha256(f"{candidate}/{conversation_id}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48

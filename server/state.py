@@ -10,6 +10,7 @@ from typing import Protocol
 
 from amends.activity import Activity
 from amends.adapter_store import AdapterStore
+from amends.canary_reports import CanaryReports
 from amends.conversation_store import ConversationStore
 from amends.engine.sequence import Chunk, Request
 from amends.engine.stats import EngineStats
@@ -81,6 +82,7 @@ class State:
     knowledge: Knowledge
     conversations: ConversationStore
     feedback: FeedbackStore
+    canary_reports: CanaryReports
     runs: Runs
     events: RunEvents
     jobs: JobQueue

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings
 
 from amends.settings import Settings
 from server.settings import ServerSettings
+from worker.canary.settings import CanarySettings
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.settings import WorkerSettings
@@ -89,6 +90,7 @@ def test_every_line_of_the_tree_says_something() -> None:
         (WorkerSettings, "docs/settings.md"),
         (LearningSettings, "docs/settings.md"),
         (GateThresholds, "docs/settings.md"),
+        (CanarySettings, "docs/settings.md"),
     ],
 )
 def test_every_setting_is_documented_with_its_default(
@@ -111,7 +113,14 @@ def test_no_table_documents_a_setting_that_is_gone() -> None:
         for document in ("README.md", "docs/settings.md")
         for name in re.findall(r"^\| `(AMENDS_\w+)`", (ROOT / document).read_text(), re.MULTILINE)
     ]
-    classes = (Settings, ServerSettings, WorkerSettings, LearningSettings, GateThresholds)
+    classes = (
+        Settings,
+        ServerSettings,
+        WorkerSettings,
+        LearningSettings,
+        GateThresholds,
+        CanarySettings,
+    )
     known = {variable(cls, name) for cls in classes for name in cls.model_fields}
 
     assert [name for name in documented if name not in known] == []

@@ -12,13 +12,14 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from amends.errors import SettingsError
-from amends.jobs import MAYBE_START, RECONCILE, TRANSPORT_OPTIONS, queue_app
+from amends.jobs import MAYBE_START, RECONCILE, TRANSPORT_OPTIONS, WATCH_CANARY, queue_app
 from amends.settings import Settings
+from worker.canary.settings import CanarySettings
 from worker.settings import WorkerSettings
 from worker.shutdown import shutdown_flag
 
 
-def make_app(settings: Settings, worker_settings: WorkerSettings) -> Celery:
+def make_app(settings: Settings, worker: WorkerSettings, canary: CanarySettings) -> Celery:
     """The application with every setting, for the broker that `settings` name."""
     if settings.redis_url is None:
         raise SettingsError(
@@ -57,8 +58,9 @@ def make_app(settings: Settings, worker_settings: WorkerSettings) -> Celery:
         redbeat_key_prefix="amends:redbeat:",
         redbeat_lock_timeout=60,
         beat_schedule={
-            "reconcile": _every(RECONCILE, worker_settings.reconcile_every_s),
-            "maybe_start": _every(MAYBE_START, worker_settings.maybe_start_every_s),
+            "reconcile": _every(RECONCILE, worker.reconcile_every_s),
+            "maybe_start": _every(MAYBE_START, worker.maybe_start_every_s),
+            "watch_canary": _every(WATCH_CANARY, canary.every_s),
         },
     )
     return app
@@ -79,4 +81,4 @@ def _raise_flag(**_: object) -> None:
     shutdown_flag.set()
 
 
-app = make_app(Settings(), WorkerSettings())
+app = make_app(Settings(), WorkerSettings(), CanarySettings())

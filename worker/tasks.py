@@ -13,11 +13,13 @@ from celery.exceptions import SoftTimeLimitExceeded
 from amends.errors import SettingsError
 from amends.events import RunEvents
 from amends.feedback_store import FeedbackStore
-from amends.jobs import MAYBE_START, RECONCILE, TRAIN, JobQueue
+from amends.jobs import MAYBE_START, RECONCILE, TRAIN, WATCH_CANARY, JobQueue
+from amends.record import now_s
 from amends.runs import Runs
 from amends.settings import Settings
-from amends.store_client import connect
+from amends.store_client import StoreClient, connect
 from worker import rounds
+from worker.canary.settings import CanarySettings
 from worker.settings import WorkerSettings
 from worker.shutdown import shutdown_flag
 from worker.training_job import Stores, TrainingJob
@@ -26,12 +28,22 @@ _PERIODIC = {"ignore_result": True, "soft_time_limit": 60, "time_limit": 90}
 
 
 @cache
-def _stores() -> Stores:
+def _url() -> str:
     url = Settings().redis_url
     if url is None:
         raise SettingsError("the worker needs AMENDS_REDIS_URL")
-    client = connect(url)
-    return Stores(Runs(client), FeedbackStore(client), RunEvents(client), JobQueue(url))
+    return url
+
+
+@cache
+def _client() -> StoreClient:
+    return connect(_url())
+
+
+@cache
+def _stores() -> Stores:
+    client = _client()
+    return Stores(Runs(client), FeedbackStore(client), RunEvents(client), JobQueue(_url()))
 
 
 def _job() -> TrainingJob:
@@ -60,3 +72,13 @@ def reconcile() -> None:
 def maybe_start() -> None:
     """Start a round when there is reason to."""
     rounds.maybe_start(_stores(), WorkerSettings())
+
+
+@shared_task(name=WATCH_CANARY, **_PERIODIC)  # type: ignore[untyped-decorator]
+def watch_canary() -> None:
+    """Compare a candidate on trial with the champion; withdraw it when it does worse."""
+    from worker.canary import watch  # numpy: only in the process that counts
+
+    sources = watch.sources(Settings().adapters_folder, _client())
+    if sources is not None:
+        watch.look(sources, CanarySettings(), now_s())

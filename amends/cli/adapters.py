@@ -1,15 +1,15 @@
 """`amends adapters`: which versions exist, which one serves, and moving between them.
 
-Works on the adapter store's files under its lock, so it needs neither the store nor the worker; the
-running server sees the move and swaps. Invariant: every move is a row of the audit log with a name
-and a reason.
+Works on the adapter store's files under its lock, so it needs neither the store nor the worker
+(`canary` alone reads the store); the running server sees the move and swaps. Invariant: every move
+is a row of the audit log with a name and a reason.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from amends.cli.install import adapter_store, operator, read_settings
+from amends.cli.install import adapter_store, opened_store, operator, read_settings
 from amends.cli.output import AsJson, console, print_json, print_rows, when
 
 if TYPE_CHECKING:
@@ -90,6 +90,26 @@ def candidate(
         console.print("There is no candidate; the champion answers every message.")
     else:
         console.print(f"Version {version} is the candidate, on {share:.0%} of new conversations.")
+
+
+@app.command()
+def canary(as_json: AsJson = False) -> None:
+    """How the candidate on trial compares with the champion, as the worker last saw it."""
+    from amends.canary_reports import CanaryReports
+
+    with opened_store(read_settings()) as (_, redis):
+        report = CanaryReports(redis).last()
+    if as_json:
+        print_json(None if report is None else report.model_dump(mode="json"))
+    elif report is None:
+        console.print("No candidate was tried on a share yet, or no worker has looked.")
+    else:
+        console.print(
+            f"Version {report.version} beside {report.champion}, {when(report.at)}: "
+            f"{report.decision.replace('_', ' ')}"
+        )
+        for line in report.lines():
+            console.print(f"  {line}", highlight=False)
 
 
 @app.command()

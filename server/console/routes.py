@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
 from amends.conversation import MAX_MESSAGE_BYTES
-from amends.errors import AmendsError, InvalidInput
+from amends.errors import AmendsError, InvalidInput, StoreUnavailable
 from amends.events import Event
 from amends.record import now_s
 from amends.runs import Optimizer
@@ -203,6 +203,10 @@ def versions(request: Request, state: StateOf, login: Login) -> Response:
     policy = state.require_policy()
     pointers = policy.adapters.pointers()
     aliases = pointers.as_dict()
+    try:
+        report = state.canary_reports.last()
+    except StoreUnavailable:  # rolling back must work without the store
+        report = None
     return _page(
         request,
         "versions.html",
@@ -210,6 +214,7 @@ def versions(request: Request, state: StateOf, login: Login) -> Response:
         rows=views.version_rows(policy.adapters.list(), aliases, policy.engine.active_version),
         aliases=aliases,
         candidate_share=pointers.candidate_share,
+        canary=views.canary_lines(report, pointers.candidate),
         refusal=policy.watcher.refusal,
         candidate_refusal=policy.watcher.candidate_refusal,
         audit=policy.adapters.audit(20),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from amends.adapter_manifest import Manifest
+from amends.canary import CanaryReport
 from amends.conversation import Conversation, Passage, Turn
 from amends.events import Event, Log, Metrics, Sample, Samples, StageFinished, StageStarted
 from amends.feedback import Correction, Feedback, Rating, Thumb
@@ -245,6 +246,11 @@ def version_rows(
         can_activate=aliases.get("champion") != 0,
     )
     return (*rows, base)
+
+
+def canary_lines(report: CanaryReport | None, candidate: int | None) -> tuple[str, ...]:
+    """Of the candidate on trial; none of one before it."""
+    return report.lines() if report is not None and report.version == candidate else ()
 
 
 def _begun(started: bool, run: Run) -> str:

@@ -7,6 +7,9 @@ import pytest
 
 from amends.adapter_store import AdapterStore
 from amends.base_model import base_hash
+from amends.canary import CanaryReport, Figures
+from amends.canary_reports import CanaryReports
+from amends.store_client import StoreClient
 from amends.verdict import Verdict
 from tests.amends.command_line import Amends
 
@@ -109,6 +112,39 @@ def test_a_candidate_is_tried_on_a_share_and_withdrawn(amends: Amends, store: Ad
 
     assert "no candidate" in amends("adapters", "candidate", "--none").stdout
     assert "candidate" not in store.aliases()
+
+
+def test_the_trial_is_shown_as_the_worker_last_saw_it(amends: Amends, redis: StoreClient) -> None:
+    assert "No candidate was tried" in amends("adapters", "canary").stdout
+    assert json.loads(amends("adapters", "canary", "--json").stdout) is None
+    thumbs = Figures(
+        kind="thumbs",
+        candidate_bad=9,
+        candidate=20,
+        champion_bad=0,
+        champion=0,
+        low=-0.07,
+        high=0.514,
+    )
+    report = CanaryReport(
+        at=0.0,
+        version=7,
+        champion=5,
+        since=0.0,
+        candidate_conversations=31,
+        champion_conversations=290,
+        elsewhere=2,
+        figures=(thumbs,),
+        decision="going_on",
+        reason="not worse so far",
+    )
+    CanaryReports(redis).write(report)
+    told = " ".join(amends("adapters", "canary").stdout.split())
+    assert told.startswith("Version 7 beside 5, ") and "going on not worse so far" in told
+    assert "conversations: 31, champion 290 answered by another version: 2" in told
+    assert "9 of 20 (45%), champion 0 of 0; difference between -7 and +51 points" in told
+    told = amends("adapters", "canary", "--json").stdout
+    assert CanaryReport.model_validate_json(told) == report
 
 
 def test_what_a_candidate_cannot_be_is_refused(amends: Amends, store: AdapterStore) -> None:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amends.adapter_store import AdapterStore
+from amends.canary import place
 from amends.feedback import Thumb
 from amends.verdict import Verdict
-from server.canary import Canary, place
+from server.canary import Canary
 from tests.server.conftest import StartServer
 from tests.server.published import publish
 from tests.server.running_server import RunningServer, Visitor, wait_until

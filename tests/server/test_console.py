@@ -8,6 +8,7 @@ import pytest
 import typer
 
 from amends.adapter_store import AdapterStore
+from amends.canary import CanaryReport
 from amends.cli.app import app
 from amends.conversation import Turn
 from amends.events import Log, Metrics, Sample, Samples, StageFinished, StageStarted
@@ -273,6 +274,31 @@ def test_a_version_is_approved_and_rolled_back(
     again = console.post("/console/rollback", data=leave)
     assert again.status_code == 409 and "nothing was changed" in again.text
     assert [row.action for row in adapters.audit(2)] == ["roll_back", "activate"]
+
+
+def test_a_candidate_on_trial_shows_how_it_does(
+    console: httpx.Client, server: RunningServer, adapters: AdapterStore
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True))
+    adapters.set_candidate(version, "anna", "try it", share=0.25)
+    assert "not worse" not in row(console, version)
+    report = CanaryReport(
+        at=now_s(),
+        version=version,
+        champion=0,
+        since=now_s(),
+        candidate_conversations=31,
+        champion_conversations=290,
+        elsewhere=0,
+        figures=(),
+        decision="going_on",
+        reason="not worse so far",
+    )
+    server.state.canary_reports.write(report)
+    assert "not worse so far" in row(console, version)
+    assert "conversations: 31, champion 290" in row(console, version)
+    server.state.canary_reports.write(report.model_copy(update={"version": version + 1}))
+    assert "not worse" not in row(console, version)
 
 
 def row(console: httpx.Client, version: int) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from amends.errors import SettingsError
 from amends.settings import Settings
+from worker.canary.settings import CanarySettings
 from worker.settings import WorkerSettings
 
 
@@ -42,8 +43,8 @@ def test_the_settings_that_keep_jobs_alive_are_in(monkeypatch: pytest.MonkeyPatc
     from worker.celery_app import make_app
 
     with pytest.raises(SettingsError):
-        make_app(Settings(redis_url=None), WorkerSettings())
-    conf = make_app(Settings(), WorkerSettings()).conf
+        make_app(Settings(redis_url=None), WorkerSettings(), CanarySettings())
+    conf = make_app(Settings(), WorkerSettings(), CanarySettings()).conf
     wanted = {
         "task_acks_late": False,
         "task_reject_on_worker_lost": False,
@@ -68,3 +69,4 @@ def test_the_settings_that_keep_jobs_alive_are_in(monkeypatch: pytest.MonkeyPatc
     assert conf.result_backend_transport_options["visibility_timeout"] == 25200
     assert conf.beat_schedule["reconcile"]["schedule"] == 15
     assert conf.beat_schedule["maybe_start"]["schedule"] == 60
+    assert conf.beat_schedule["watch_canary"]["schedule"] == 60

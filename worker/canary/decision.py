@@ -1,0 +1,98 @@
+"""Go on, roll back, or tried enough: from the observations to a report with its reason.
+
+Pure; the mathematics is betting.py's. Invariants: a candidate that is as good as the champion is
+ever rolled back with at most the error rate, however often one looks (each kind of outcome gets an
+equal part of it: Bonferroni); one that is worse by the margin in some kind is ever called harmless
+with at most the error rate. What a visitor does beyond three conversations is not counted.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, get_args
+
+import numpy as np
+
+from amends.canary import BAD, CanaryReport, Decision, Figures, Kind
+from worker.canary.betting import Trials, lower_end, upper_end
+from worker.canary.comparison import Comparison
+from worker.canary.outcomes import Observation
+from worker.canary.settings import CanarySettings
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+PER_VISITOR: Final = 3
+_ANSWERED = 0.9  # of the candidate's conversations, by it: else another version was compared
+
+
+def decide(
+    tried: Comparison, observed: Sequence[Observation], settings: CanarySettings, now: float
+) -> CanaryReport:
+    """`observed` in the order in which the conversations began."""
+    counted = _counted(observed)
+    own = [one for one in counted if one.candidate]
+    elsewhere = sum(one.answered_by not in (tried.version, None) for one in own)
+    figures = [_figures(kind, _trials(counted, kind), settings.error_rate) for kind in KINDS]
+    decision, reason = _decision(len(own), elsewhere, figures, settings)
+    return CanaryReport(
+        at=now,
+        version=tried.version,
+        champion=tried.champion,
+        since=tried.since,
+        candidate_conversations=len(own),
+        champion_conversations=len(counted) - len(own),
+        elsewhere=elsewhere,
+        figures=tuple(figures),
+        decision=decision,
+        reason=reason,
+    )
+
+
+def _counted(observed: Sequence[Observation]) -> list[Observation]:
+    """Those of which a coin decided; of a visitor the first few."""
+    counted, of_visitor = [], Counter[str]()
+    for one in observed:
+        of_visitor[one.visitor_id] += 1
+        if 0 < one.share < 1 and of_visitor[one.visitor_id] <= PER_VISITOR:
+            counted.append(one)
+    return counted
+
+
+def _trials(counted: Sequence[Observation], kind: Kind) -> Trials:
+    judged = [one for one in counted if kind in one.bad]
+    return Trials(
+        bad=np.array([one.bad[kind] for one in judged], dtype=np.float64),
+        candidate=np.array([one.candidate for one in judged], dtype=np.float64),
+        share=np.array([one.share for one in judged], dtype=np.float64),
+    )
+
+
+def _figures(kind: Kind, trials: Trials, error_rate: float) -> Figures:
+    own = trials.candidate > 0
+    return Figures(
+        kind=kind,
+        candidate_bad=int(trials.bad[own].sum()),
+        candidate=int(own.sum()),
+        champion_bad=int(trials.bad[~own].sum()),
+        champion=int((~own).sum()),
+        low=lower_end(trials, error_rate / len(KINDS)),
+        high=upper_end(trials, error_rate),
+    )
+
+
+def _decision(
+    own: int, elsewhere: int, figures: Sequence[Figures], settings: CanarySettings
+) -> tuple[Decision, str]:
+    worse = [found for found in figures if found.low >= 0]
+    if worse:
+        return "roll_back", "worse than the champion: " + "; ".join(map(str, worse))
+    answered = own - elsewhere
+    if answered < _ANSWERED * own:
+        return "going_on", f"{elsewhere} of {own} conversations were answered by another version"
+    points = f"{100 * settings.margin:.0f} points"
+    open_yet = [BAD[found.kind] for found in figures if found.high >= settings.margin]
+    if answered >= settings.min_conversations and not open_yet:
+        return "harmless", f"in no kind of outcome worse by {points} after {own} conversations"
+    if answered >= settings.max_conversations:
+        left = " | ".join(open_yet)
+        return "inconclusive", f"not worse after {own} conversations; {points} not excluded: {left}"
+    most = settings.max_conversations
+    return "going_on", f"not worse after {own} of at most {most} conversations"
