@@ -28,11 +28,12 @@ from typing import Literal, TypedDict, cast
 
 from amends import feedback_scripts as scripts
 from amends.durability import Durability, durability, wait_for_fsync
-from amends.errors import IdempotencyConflict
+from amends.errors import IdempotencyConflict, InvalidInput, NotFound
 from amends.feedback import FEEDBACK, Feedback
 from amends.store_client import StoreClient
 
 Added = Literal["created", "replaced", "unchanged"]
+State = Literal["pending", "claimed", "completed"]
 
 _KEY_KEPT_S = 7 * 24 * 3600
 _PREFIX = "amends:feedback:"
@@ -41,6 +42,7 @@ _CLAIMS = f"{_PREFIX}claims"
 _COMPLETED = f"{_PREFIX}completed"
 _COUNTS = f"{_PREFIX}counts"
 _CHUNK = 1000
+_KINDS = ("thumb:", "rating:", "correction:", "ranking:")
 
 
 class Counts(TypedDict):
@@ -141,6 +143,23 @@ class FeedbackStore:
         completed = cast(dict[str, str], self._redis.hgetall(_COMPLETED))
         own = cast(dict[str, str], self._redis.hgetall(_run_key(run_id)))
         return self._revisions({**completed, **own})
+
+    def get(self, feedback_id: str) -> tuple[Feedback, State]:
+        """A judgement as it stands now, and whether it waits, is in a run or was learned from.
+        NotFound; InvalidInput for what is no id.
+        """
+        if not feedback_id.startswith(_KINDS) or feedback_id.count(":") < 2:
+            raise InvalidInput(
+                f"expected a feedback id such as correction:TURN:RATER, got {feedback_id!r}; "
+                "`amends lineage --adapter N --json` lists those of a version"
+            )
+        key = f"{_PREFIX}{feedback_id}"
+        stored = self._redis.hmget(key, "revision", "state")
+        revision, state = cast(list[str | None], stored)
+        if revision is None:
+            raise NotFound(f"no feedback {feedback_id}")
+        text = cast(str, self._redis.hget(key, f"record:{revision}"))
+        return FEEDBACK.validate_json(text), cast(State, state)
 
     def runs_of(self, feedback_id: str) -> list[int]:
         """Which runs claimed this feedback and did not give it back, in order."""

@@ -32,7 +32,7 @@ local still_held = 'is ' .. tostring(state) .. ' under epoch ' .. epoch .. ', it
 if not state then return {'missing', ''} end
 """
 
-# KEYS last, runs, live; ARGV token, optimizer, requested_by, reason
+# KEYS last, runs, live, exclusions; ARGV token, optimizer, requested_by, reason
 CREATE = """
 local live = redis.call('GET', KEYS[3])
 if live then
@@ -46,6 +46,11 @@ local id = tostring(redis.call('INCR', KEYS[1]))
 redis.call('HSET', 'amends:run:' .. id, 'schema_version', 1, 'run_id', id, 'state', 'QUEUED',
   'optimizer', ARGV[2], 'requested_by', ARGV[3], 'reason', ARGV[4], 'token', ARGV[1],
   'created_at', now, 'hinted_at', now)
+local without = redis.call('HVALS', KEYS[4])
+table.sort(without)
+if #without > 0 then
+  redis.call('HSET', 'amends:run:' .. id, 'without', '[' .. table.concat(without, ',') .. ']')
+end
 redis.call('ZADD', KEYS[2], id, id)
 redis.call('SET', KEYS[3], id)
 return {'ok', id}

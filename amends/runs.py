@@ -15,12 +15,15 @@ to the gate or finish.
     amends:runs:live     string   run_id of the run that has not ended
 """
 
+import json
 from typing import Literal, cast
 
 from pydantic import Field
 
 from amends import run_scripts as scripts
 from amends.errors import BadTransition, LeaseLost, NotFound
+from amends.exclusion import Exclusion
+from amends.exclusion_store import EXCLUSIONS
 from amends.record import Record, new_id
 from amends.store_client import StoreClient
 from amends.verdict import Verdict as Verdict
@@ -44,6 +47,7 @@ class Run(Record):
     optimizer: Optimizer
     requested_by: str
     reason: str
+    without: tuple[Exclusion, ...] = Field((), description="who was left out when it was created")
     created_at: float
     hinted_at: float = Field(description="when a worker was last told about it")
     attempt: int = Field(0, description="how often it was claimed, without orderly shutdowns")
@@ -77,9 +81,12 @@ class Runs:
         self._take_hint = redis.register_script(scripts.TAKE_HINT)
 
     def create(self, optimizer: Optimizer = "auto", *, requested_by: str, reason: str = "") -> Run:
-        """A new QUEUED run; BadTransition while another is live."""
+        """A new QUEUED run without whom exclusions name now; BadTransition while another is
+        live.
+        """
         answer = self._create(
-            keys=[_LAST, _RUNS, _LIVE], args=[new_id(), optimizer, requested_by, reason]
+            keys=[_LAST, _RUNS, _LIVE, EXCLUSIONS],
+            args=[new_id(), optimizer, requested_by, reason],
         )
         return self.get(int(_unwrap(answer)))
 
@@ -209,6 +216,8 @@ def _parse(stored: dict[str, str]) -> Run:
         name: value for name, value in stored.items() if name in Run.model_fields
     }
     fields["schema_version"] = int(stored["schema_version"])
+    if "without" in stored:
+        fields["without"] = json.loads(stored["without"])
     if "verdict" in stored:
         fields["verdict"] = Verdict.model_validate_json(stored["verdict"])
     return Run.model_validate(fields)

@@ -1,4 +1,5 @@
-"""What a round starts from, gathered as values: the dataset, the must-pass questions, the champion.
+"""What a round starts from, gathered as values: the dataset, the must-pass questions, the champion,
+the parent.
 
 Knows the stores, no training. Invariant: every attempt of a run gathers the same: what the first
 one saw (which conversations, how long, which champion) is written down beside the run, and
@@ -19,8 +20,10 @@ from amends.durable_file import replace_file
 from amends.errors import AdapterRefused, InvalidInput, NotFound
 from amends.feedback_store import FeedbackStore
 from amends.knowledge import Knowledge
+from amends.lineage import clean_parent
 from amends.lora import LoraShape, load_lora
 from amends.record import Record
+from amends.run_files import DATA_MANIFEST, read_versions
 from amends.runs import Run
 from amends.settings import Settings
 from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
@@ -61,6 +64,7 @@ class RoundInputs:
     dataset: Dataset
     must_pass: tuple[PromptExample, ...]
     champion: int
+    parent: int  # the champion, or its newest ancestor that never used what is left out
     work_folder: Path  # checkpoints of exactly these inputs
 
 
@@ -95,13 +99,15 @@ def gather(
             split=SplitSettings(holdout_share=learning.holdout_share),
             holdout_prompts=4 * learning.gate_prompts,  # the examiner chooses among them
             reserved=frozenset(prompt.context.question for prompt in must_pass),
+            without=run.without,
         )
         dataset = build_dataset(feedback, conversations, _fill_up(knowledge, settings), wanted)
-        (folder / "data_manifest.json").write_text(dataset.manifest.to_json())
+        (folder / DATA_MANIFEST).write_text(dataset.manifest.to_json())
         for line in dataset.manifest.in_words():
             report.log(line)
-    key = _key(dataset, seen, learning)
-    return RoundInputs(dataset, must_pass, seen.champion, folder / f"work-{key[:16]}")
+        parent = _parent(run, seen.champion, sources.adapters, settings, report)
+    key = _key(dataset, seen, learning, parent)
+    return RoundInputs(dataset, must_pass, seen.champion, parent, folder / f"work-{key[:16]}")
 
 
 def previous_reward(settings: Settings, shape: LoraShape) -> PreviousReward | None:
@@ -188,12 +194,27 @@ def _given_before(run: Run, learning: LearningSettings) -> float:
     return run.created_at - learning.feedback_age_s if learning.feedback_age_s else math.inf
 
 
-def _key(dataset: Dataset, seen: Seen, learning: LearningSettings) -> str:
+def _parent(
+    run: Run, champion: int, adapters: AdapterStore, settings: Settings, report: Reporter
+) -> int:
+    """The version to train from. Manifests never change, so every attempt finds the same."""
+    if not run.without:
+        return champion
+    versions = read_versions(settings.runs_folder, adapters.list())
+    parent, behind = clean_parent(champion, versions, run.without)
+    if behind:
+        named = ", ".join(map(str, behind))
+        report.log(f"trained from version {parent}: {named} used what is left out, or build on it")
+    return parent
+
+
+def _key(dataset: Dataset, seen: Seen, learning: LearningSettings, parent: int) -> str:
     """A hash of everything that a checkpoint of this round depends on."""
     parts = [
         dataset.manifest.content_hash,
         seen.run_created_at,
         seen.champion,
+        parent,
         learning.model_dump(mode="json"),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

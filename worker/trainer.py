@@ -27,12 +27,14 @@ from amends.backbones import AnyBackbone, load_backbone
 from amends.base_model import base_hash, ensure_base_model, load_tokenizer
 from amends.child_process import nice_session
 from amends.conversation_store import ConversationStore
+from amends.correction_outcomes import CorrectionOutcomes
 from amends.errors import LeaseLost, NotEnoughData, SettingsError
 from amends.events import RunEvents
 from amends.feedback_store import FeedbackStore
 from amends.knowledge import Knowledge, folder_of
 from amends.lora import Lora, LoraShape, load_lora, save_lora
 from amends.prompt import PromptRenderer
+from amends.run_files import write_outcomes
 from amends.runs import Ended, Run, Runs
 from amends.settings import Settings
 from amends.store_client import StoreClient, connect
@@ -118,6 +120,8 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
         inputs = gather(run, sources, knowledge, settings, learning, report)
         backbone, tokens = _policy_parts(model, settings, knowledge.shop.name)
         shape = backbone.lora_shape(settings.lora_rank, settings.lora_alpha)
+        champion = _adapter(stores.adapters, inputs.champion, shape)
+        same = inputs.parent == inputs.champion
         result = run_round(
             Round(
                 backbone=backbone,
@@ -126,7 +130,8 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
                 dataset=inputs.dataset,
                 must_pass=inputs.must_pass,
                 probes=load_probes(),
-                champion=_adapter(stores.adapters, inputs.champion, shape),
+                champion=champion,
+                parent=champion if same else _adapter(stores.adapters, inputs.parent, shape),
                 previous_reward=previous_reward(settings, shape),
                 optimizer=run.optimizer,
                 settings=learning,
@@ -137,6 +142,14 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
             )
         )
         with stage(report, "publish"):
+            write_outcomes(
+                folder,
+                CorrectionOutcomes(
+                    data_manifest_hash=inputs.dataset.manifest.hash,
+                    champion=inputs.champion,
+                    outcomes=result.examined.corrections,
+                ),
+            )
             manifest = _publish(run, stores, settings, inputs, model.name, result)
         _finish(run, stores, manifest)
     finally:
@@ -173,7 +186,7 @@ def _publish(
     save_lora(result.candidate, staged, model_name)
     manifest = stores.adapters.publish(
         staged,
-        parent=inputs.champion,
+        parent=inputs.parent,
         run_id=run.run_id,
         run_created_at=run.created_at,
         data_manifest_hash=inputs.dataset.manifest.hash,

@@ -48,7 +48,9 @@ MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
 
 @dataclass(frozen=True)
 class Round:
-    """What a round works with. `champion` None is the base model."""
+    """What a round works with. `champion` or `parent` None is the base model; they are the same
+    unless somebody is left out, from whom the champion has learned.
+    """
 
     backbone: AnyBackbone
     lora_shape: LoraShape
@@ -56,7 +58,8 @@ class Round:
     dataset: Dataset
     must_pass: Sequence[PromptExample]
     probes: Sequence[Probe]
-    champion: Lora | None
+    champion: Lora | None  # what the candidate would replace
+    parent: Lora | None  # what it is trained from
     previous_reward: PreviousReward | None
     optimizer: Optimizer
     settings: LearningSettings
@@ -88,8 +91,8 @@ def run_round(task: Round) -> RoundResult:
     )
     with_ppo = _choose(task)
     policy = Lora.fresh(task.lora_shape, task.settings.seed)
-    if task.champion is not None:
-        policy = task.champion.clone()
+    if task.parent is not None:
+        policy = task.parent.clone()
     policy = _supervised(task, policy, with_ppo)
     models = _reward_models(task, with_ppo)
     metrics = report_numbers(models)
@@ -162,7 +165,7 @@ def _reward_models(task: Round, with_reward: bool) -> RewardModels:
         task.backbone, task.tokens, settings.reward_layers, settings.micro_batch, report.beat
     )
     with stage(report, "reward"):
-        samples = _champion_samples(task)
+        samples = _parent_samples(task)
         learnt = None
         if with_reward and settings.reward_epochs:
             fresh = replace(features, lora=Lora.fresh(task.lora_shape, settings.seed))
@@ -184,16 +187,16 @@ def _reward_models(task: Round, with_reward: bool) -> RewardModels:
     return models
 
 
-def _champion_samples(task: Round) -> tuple[Answer, ...]:
-    """What the champion writes at the rollout temperature: the scale's zero and unit."""
+def _parent_samples(task: Round) -> tuple[Answer, ...]:
+    """What the parent writes at the rollout temperature: the scale's zero and unit."""
     settings = task.settings
     limits = Limits(settings.episodes, max_positions=task.backbone.max_positions)
     ends = task.tokens.renderer.eos_token_ids
     engine = Engine(task.backbone, task.lora_shape, ends, limits)
     version = 0
-    if task.champion is not None:
+    if task.parent is not None:
         version = 1
-        engine.write(version, task.champion)
+        engine.write(version, task.parent)
     chosen = task.dataset.train.prompts[: 2 * settings.episodes]
     prompts = [(p, task.tokens.prompt(p.context)) for p in chosen]
     sampling = Sampling(settings.rollout_tokens, settings.temperature)
@@ -233,7 +236,13 @@ def _mixed_in(task: Round) -> list[Tokens]:
 def _examine(task: Round, policy: Lora, models: RewardModels) -> Examined:
     examiner = Examiner(task.backbone, task.tokens, task.settings, task.report.beat)
     return examiner.examine(
-        task.dataset, task.must_pass, task.champion, policy, models, task.probes
+        task.dataset,
+        task.must_pass,
+        task.champion,
+        policy,
+        models,
+        task.probes,
+        task.parent,
     )
 
 

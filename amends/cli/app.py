@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from amends.cli import adapters, doctor, export, knowledge, runs, up
+from amends.cli import adapters, doctor, exclusions, export, knowledge, lineage, runs, up
 from amends.cli.install import fetched_base_model, read_settings
 from amends.cli.output import console, show_error
 from amends.errors import AmendsError
@@ -42,6 +42,8 @@ app.command()(up.up)
 app.add_typer(runs.app, name="runs")
 app.command()(runs.train)
 app.add_typer(adapters.app, name="adapters")
+app.command()(lineage.lineage)
+app.add_typer(exclusions.app, name="exclusions")
 app.add_typer(knowledge.app, name="knowledge")
 app.command()(export.export)
 app.command()(doctor.doctor)

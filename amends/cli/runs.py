@@ -34,22 +34,42 @@ def train(
         typer.Option(help="auto: supervised steps only until there is enough feedback for PPO."),
     ] = "auto",
     reason: Annotated[str, typer.Option(help="Kept with the run.")] = "asked for by hand",
+    without_rater: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RATER", help="Leave out all that this expert or visitor judged; repeatable."
+        ),
+    ] = None,
+    without_customer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VISITOR",
+            help="Leave out this visitor's conversations and every judgement on them; repeatable.",
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay and show its progress.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a round of training now. The worker of `amends up` does the work."""
+    """Start a round of training now. The worker of `amends up` does the work.
+
+    Who is left out stays left out of later rounds (`amends exclusions`), and the round trains from
+    the newest version that has not learned from them.
+    """
+    from amends.cli.exclusions import exclude, say_parent
     from amends.cli.up import is_up
     from amends.jobs import JobQueue
     from amends.runs import Runs
 
     settings = read_settings()
     with opened_store(settings) as (url, store):
+        exclude(store, without_rater or (), without_customer or (), reason)
         run = Runs(store).create(optimizer, requested_by=operator(), reason=reason)
         JobQueue(url).train(run.run_id)
         if as_json:
             print_json(run.model_dump(mode="json"))
         else:
             console.print(f"Run {run.run_id} is queued.")
+            say_parent(settings, run)
         if settings.redis_url is None and not is_up(settings.home):
             note("`amends up` does not run on this home; the run begins when it does.")
         if follow:
@@ -81,6 +101,9 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
         print_json(run.model_dump(mode="json"))
         return
     rows = {**row_of(run), "reason": run.reason, "attempt": run.attempt, "error": run.error}
+    if run.without:
+        rows["without"] = "\n".join(f"{item}: {item.reason}" for item in run.without)
+        rows["what changed"] = f"amends lineage --adapter {run.version}" if run.version else None
     if run.verdict is not None:
         rows["verdict"] = "passed" if run.verdict.passed else "refused"
         rows["because"] = "\n".join(run.verdict.reasons)

@@ -1,5 +1,6 @@
 """worker.round_inputs: what the first attempt gathered, every later one gathers again."""
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from amends.adapter_store import AdapterStore
 from amends.conversation import Sampled, Turn
 from amends.conversation_store import ConversationStore
 from amends.embedded_store import StoreClient
+from amends.exclusion_store import ExclusionStore
 from amends.feedback import Correction, Rater, Thumb
 from amends.feedback_store import FeedbackStore
 from amends.knowledge import Knowledge, folder_of
@@ -41,7 +43,9 @@ class Shop:
         self.run = self.runs.claim(self.runs.create(requested_by="test").run_id)
         (self.settings.runs_folder / str(self.run.run_id)).mkdir()
 
-    def chat(self, turn_id: str, base_hash: str = "ours", given_at: float = 1.0) -> Turn:
+    def chat(
+        self, turn_id: str, base_hash: str = "ours", given_at: float = 1.0, expert: str = "ann"
+    ) -> Turn:
         """One visitor's answered question, with a thumb and a correction."""
         conversation = self.sources.conversations.open(f"visitor {turn_id}")
         knowledge = Knowledge.load(folder_of(self.settings))
@@ -66,10 +70,10 @@ class Shop:
         self.sources.conversations.append(turn)
         place = {"conversation_id": turn.conversation_id, "turn_id": turn_id, "given_at": given_at}
         visitor = Rater(rater_id=conversation.visitor_id, role="visitor")
-        expert = Rater(rater_id="ann", role="expert")
+        by = Rater(rater_id=expert, role="expert")
         text = f"You have 45 days, {turn_id}."
         self.sources.feedback.add(Thumb(**place, rater=visitor, value=-1))
-        self.sources.feedback.add(Correction(**place, rater=expert, response=text))
+        self.sources.feedback.add(Correction(**place, rater=by, response=text))
         return turn
 
     def gather(self, learning: LearningSettings | None = None) -> RoundInputs:
@@ -166,3 +170,63 @@ def test_who_is_believed_how_much_is_a_setting(shop: Shop) -> None:
     shop.gather(LearningSettings(visitor_weight=1.0, anonymous_share=1.0))
     # Two corrections of the expert's, a thumb of each visitor's: all weigh the same.
     assert "weight: ann 50.0%, the largest visitor 25.0%" in shop.told
+
+
+def publish(shop: Shop, inputs: RoundInputs) -> int:
+    """The round's version, made champion; its weights are of no matter here."""
+    folder = shop.sources.adapters.stage(shop.run.run_id)
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]}
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    version = shop.sources.adapters.publish(
+        folder,
+        parent=inputs.parent,
+        run_id=shop.run.run_id,
+        data_manifest_hash=inputs.dataset.manifest.hash,
+        metrics={},
+        verdict=None,
+        fence=lambda: None,
+    ).version
+    shop.sources.adapters.activate(version, by="test", reason="", force=True)
+    return version
+
+
+def test_who_is_left_out_is_not_in_what_the_round_trains_from(
+    shop: Shop, redis: StoreClient
+) -> None:
+    shop.chat("one")
+    clean = publish(shop, shop.gather())
+    shop.next_run()
+    bob = shop.chat("two", expert="bob")
+    tainted = publish(shop, shop.gather())
+    ExclusionStore(redis).exclude("rater", "bob", "eve", "a troll")
+    shop.next_run()
+    inputs = shop.gather()
+    assert (inputs.champion, inputs.parent) == (tainted, clean)
+    manifest = inputs.dataset.manifest
+    assert manifest.without == ("rater bob",)
+    assert manifest.why_dropped(f"correction:{bob.turn_id}:bob") == "left out: rater bob"
+    assert "correction:one:ann" in manifest.corrections
+    assert f"trained from version {clean}: {tainted} used what is left out, or build on it" in (
+        shop.told
+    )
+    again = shop.gather()
+    assert (again.work_folder, again.parent) == (inputs.work_folder, clean)
+
+    # Lifted, they count again, and the champion is good enough to go on from.
+    ExclusionStore(redis).lift("rater", "bob", "eve", "no troll")
+    shop.next_run()
+    inputs = shop.gather()
+    assert inputs.parent == tainted
+    assert f"correction:{bob.turn_id}:bob" in inputs.dataset.manifest.corrections
+
+
+def test_the_version_without_them_is_gone_on_from(shop: Shop, redis: StoreClient) -> None:
+    shop.chat("one")
+    ExclusionStore(redis).exclude("rater", "ann", "eve", "a troll")
+    publish(shop, shop.gather())  # created before the exclusion: it learned from ann
+    shop.next_run()
+    retrained = publish(shop, shop.gather())
+    shop.next_run()
+    inputs = shop.gather()
+    assert (inputs.champion, inputs.parent) == (retrained, retrained)

@@ -142,6 +142,7 @@ def dataset(
         notes=(),
         largest_visitor_share=0.05,
         expert_shares={"expert": 1.0},
+        weights={e.feedback_id: e.weight for side in (train, holdout) for e in side.judged()},
     )
     return Dataset(train, holdout, manifest)
 
@@ -162,6 +163,7 @@ def make_round(
         must_pass=(PromptExample(Context("", "must?", (), (), None), "must", "", True),),
         probes=PROBES,
         champion=None,
+        parent=None,
         previous_reward=None,
         optimizer="auto",
         settings=SETTINGS,
@@ -448,6 +450,7 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
             tmp_path,
             optimizer="sft",
             champion=champion,
+            parent=champion,
             previous_reward=PreviousReward(first.reward.head, None),
             settings=none,
         )
@@ -464,6 +467,7 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
             model,
             tmp_path / "second",
             champion=champion,
+            parent=champion,
             previous_reward=PreviousReward(first.reward.head, None),
         )
     )

@@ -7,10 +7,12 @@ the same input gives the same manifest hash.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from amends.conversation import Conversation, Passage
+from amends.data_manifest import DataManifest, Dropped
+from amends.exclusion import Exclusion
 from amends.feedback import Ranking, Rating, Thumb
 from worker.data.examples import (
     Context,
@@ -22,8 +24,8 @@ from worker.data.examples import (
     ThumbExample,
 )
 from worker.data.made_pairs import made_pairs
-from worker.data.manifest import DataManifest, make_manifest
-from worker.data.quarantine import Dropped, Judgement, QuarantineSettings, quarantine
+from worker.data.manifest import make_manifest
+from worker.data.quarantine import Judgement, QuarantineSettings, quarantine
 from worker.data.redaction import public_values, redact
 from worker.data.resolve import Judged, resolve, served_answers
 from worker.data.split import SIDES, Side, Split, SplitSettings, normalise, split
@@ -41,6 +43,7 @@ class DatasetSettings:
     train_prompts: int = 512  # most prompts for rollouts
     holdout_prompts: int = 64  # most prompts for the gate
     reserved: frozenset[str] = frozenset()  # questions that examine the policy: never learned from
+    without: tuple[Exclusion, ...] = ()  # whose judgements, or whose conversations, are left out
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def build_dataset(
     """Examples from all usable feedback. `conversations` (by id) may hold more than were judged."""
     settings = settings or DatasetSettings()
     spared = public_values(_shown(conversations.values(), fill_up))
-    judged, dropped = resolve(feedback, conversations, spared)
+    judged, dropped = resolve(feedback, conversations, spared, settings.without)
     aside = quarantine([item.feedback for item in judged], settings.quarantine)
     set_aside = {item.feedback_id for item in aside.dropped}
     judged = [item for item in judged if item.feedback.feedback_id not in set_aside]
@@ -78,10 +81,9 @@ def build_dataset(
     reserved = {normalise(question) for question in settings.reserved}
     judged, kept_back = _without(reserved, judged)
     asked = [
-        (conversation.visitor_id, answer.context)
-        for conversation in sorted(conversations.values(), key=lambda c: c.conversation_id)
-        for answer in served_answers(conversation, spared)
-        if normalise(answer.context.question) not in reserved
+        (customer, context)
+        for customer, context in _asked(conversations.values(), spared, settings.without)
+        if normalise(context.question) not in reserved
     ]
     fill_up = tuple(replace(item, question=redact(item.question, spared)) for item in fill_up)
     sides = split(
@@ -107,8 +109,23 @@ def build_dataset(
         notes=(*aside.notes, *trust.notes),
         largest_visitor_share=trust.largest_visitor_share,
         expert_shares=trust.expert_shares,
+        weights=trust.weights,
+        without=tuple(str(item) for item in settings.without),
     )
     return Dataset(train, holdout, manifest)
+
+
+def _asked(
+    conversations: Iterable[Conversation], spared: Collection[str], without: Iterable[Exclusion]
+) -> Iterator[tuple[str, Context]]:
+    """Customers with the questions that the policy answered. A rater's own questions stay: they
+    are a customer's, who may be left out as such.
+    """
+    left_out = {item.name for item in without if item.kind == "customer"}
+    for conversation in sorted(conversations, key=lambda c: c.conversation_id):
+        if conversation.visitor_id not in left_out:
+            for answer in served_answers(conversation, spared):
+                yield conversation.visitor_id, answer.context
 
 
 def _shown(conversations: Iterable[Conversation], fill_up: Iterable[FillUp]) -> set[str]:

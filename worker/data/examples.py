@@ -115,6 +115,13 @@ class Examples:
         """Pairs that an expert judged; mismatched answers are made, not judged."""
         return sum(pair.kind != "mismatch" for pair in self.pairs)
 
+    def judged(self) -> Iterator[PairExample | ThumbExample | RatingExample | CorrectionExample]:
+        """Every example that a judgement is behind."""
+        yield from self.pairs
+        yield from self.thumbs
+        yield from self.ratings
+        yield from self.corrections
+
     def only(self, fits: Callable[[Context], bool]) -> "Examples":
         """The examples all of whose prompts `fits` accepts."""
         return Examples(

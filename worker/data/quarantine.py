@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import accumulate
 
+from amends.data_manifest import Dropped
 from amends.feedback import Correction, Ranking, Rating, Thumb
 
 BURST = "burst: too many at once"
@@ -39,14 +40,6 @@ class QuarantineSettings:
     # this, even if only half as many disagreed as around it: answers do get better or worse
     brigade_around: int = 100  # visitors before, and as many after, who say what is usual
     given_before: float = math.inf  # seconds since the epoch; later ones are too young
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A judgement that no example is made from, and why."""
-
-    feedback_id: str
-    reason: str
 
 
 @dataclass(frozen=True)

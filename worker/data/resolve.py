@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from amends.conversation import Conversation, Turn
+from amends.data_manifest import LEFT_OUT, Dropped
+from amends.exclusion import Exclusion, covering
 from amends.feedback import Correction, Ranking, Rating, Thumb
 from worker.data.examples import Answer, Context
-from worker.data.quarantine import Dropped, Judgement
+from worker.data.quarantine import Judgement
 from worker.data.redaction import redact
 from worker.data.split import normalise
 
@@ -35,6 +37,7 @@ def resolve(
     feedback: Iterable[Judgement],
     conversations: Mapping[str, Conversation],
     spared: Collection[str] = (),
+    without: Sequence[Exclusion] = (),
 ) -> tuple[list[Judged], list[Dropped]]:
     """Judgements that can be used, sorted by id, near-duplicates once; and the others."""
     latest: dict[str, Judgement] = {}
@@ -48,7 +51,7 @@ def resolve(
     seen: set[tuple[str, ...]] = set()
     for feedback_id, item in sorted(latest.items()):
         conversation = conversations.get(item.conversation_id)
-        reason = _refusal(item, conversation)
+        reason = _refusal(item, conversation, without)
         if conversation is not None and not reason:
             served = answers[item.conversation_id]
             if not isinstance(item, Rating):
@@ -108,7 +111,12 @@ def _served(
     return Answer(context, said[1], token_ids, ended=turn.finish_reason == "stop")
 
 
-def _refusal(item: Judgement, conversation: Conversation | None) -> str:
+def _refusal(
+    item: Judgement, conversation: Conversation | None, without: Sequence[Exclusion]
+) -> str:
+    customer = None if conversation is None else conversation.visitor_id
+    if left_out := covering(without, item.rater.rater_id, customer):
+        return f"{LEFT_OUT}{left_out}"
     if conversation is None:
         return "conversation not found"
     if item.rater.role == "visitor" and item.rater.rater_id != conversation.visitor_id:

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 import torch
 
 from amends.backbones import AnyBackbone
+from amends.correction_outcomes import CorrectionOutcome
 from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Sampling
 from amends.lora import Lora
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
+from worker.data.manifest import quarantined_used
 from worker.judge.behaviour import JudgedAnswer, measure_behaviour
 from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
+from worker.judge.outcomes import correction_outcomes
 from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Paper
 from worker.judge.probe_measures import compare_on_probes, probe_outcomes
 from worker.judge.probes import Probe
@@ -45,6 +48,7 @@ class Examined:
     candidate: tuple[Answer, ...]
     champion_reward: float | None
     candidate_reward: float | None
+    corrections: tuple[CorrectionOutcome, ...]
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Examiner:
         candidate: Lora,
         models: RewardModels,
         probes: Sequence[Probe],
+        parent: Lora | None,
     ) -> Examined:
         """All policies on the hold-out prompts, then on what must not be lost, then on probes."""
         engine = self._engine(candidate, champion)
@@ -77,13 +82,14 @@ class Examiner:
         paper = papers["held out"]
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
         report, manifest = models.report, dataset.manifest
-        kl = self._kl(engine, paper.prompts, candidate, champion)
+        kl = self._kl(engine, paper.prompts, candidate, parent)
+        corrected = self._kept(engine, champions, papers["corrected"], models.judge)
         candidate_reward, candidate_variance = _reward(models, ours)
         champion_reward, champion_variance = _reward(models, theirs)
         measured = Measurements(
             trusted_items=len(manifest.corrections) + len(manifest.rankings),
             largest_visitor_share=manifest.largest_visitor_share,
-            quarantined_used=manifest.quarantined_used,
+            quarantined_used=quarantined_used(manifest),
             reward_accuracy=None if report is None else report.accuracy,
             previous_reward_accuracy=None if report is None else report.previous,
             reward_accuracy_beside=None if report is None else report.beside_previous,
@@ -99,10 +105,12 @@ class Examiner:
             wins_over_champion=paper.wins_over(champions),
             wins_over_base=paper.wins_over(BASE),
             must_pass=self._kept(engine, champions, papers["must pass"], models.judge),
-            corrected=self._kept(engine, champions, papers["corrected"], models.judge),
+            corrected=corrected,
             probes=self._probed(engine, champions, probes),
         )
-        return Examined(measured, paper.prompts, theirs, ours, champion_reward, candidate_reward)
+        outcomes = correction_outcomes(dataset, papers["corrected"], champions, corrected)
+        rewards = champion_reward, candidate_reward
+        return Examined(measured, paper.prompts, theirs, ours, *rewards, outcomes)
 
     def _sit(
         self,
@@ -205,9 +213,9 @@ class Examiner:
         engine: Engine,
         prompts: Sequence[PromptExample],
         candidate: Lora,
-        champion: Lora | None,
+        parent: Lora | None,
     ) -> tuple[float, float]:
-        """Nats per response to the champion and to the base model, on rollouts of the candidate."""
+        """Nats per response to the parent and to the base model, on rollouts of the candidate."""
         temperature = self.settings.temperature
         sampling = Sampling(self.settings.rollout_tokens, temperature)
         drawn = self._sample(engine, CANDIDATE, prompts[: self.settings.episodes], sampling)
@@ -216,7 +224,7 @@ class Examiner:
             self.beat()
             batch = TokenBatch.of([drawn.tokens[i] for i in group], self.backbone.device)
             ours = frozen_logprobs(self.backbone, candidate, batch, temperature)
-            for place, other in enumerate((champion, None)):
+            for place, other in enumerate((parent, None)):
                 theirs = frozen_logprobs(self.backbone, other, batch, temperature)
                 totals[place] += float(k1(ours, theirs, batch.mask).sum())
         return totals[0] / len(drawn.tokens), totals[1] / len(drawn.tokens)

@@ -127,7 +127,7 @@ def _finite(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _kl(m: Measurements, t: GateThresholds) -> Outcome:
-    return _at_most(m.kl, t.max_kl, "nats per response to the champion")
+    return _at_most(m.kl, t.max_kl, "nats per response to its parent")
 
 
 def _drift(m: Measurements, t: GateThresholds) -> Outcome:

@@ -59,7 +59,7 @@ class Measurements:
     champion_variance: float | None = None  # the same on the champion's
     # policy
     finite_weights: bool | None = None
-    kl: float | None = None  # nats per response to the champion, the served policy
+    kl: float | None = None  # nats per response to its parent: the champion, mostly
     kl_to_base: float | None = None  # nats per response to the base model: slow drift
     candidate: Behaviour | None = None
     champion: Behaviour | None = None

@@ -49,6 +49,10 @@ class Paper:
                     lost.append(place)
         return held, tuple(lost)
 
+    def answered_well(self, policy: int) -> tuple[bool, ...]:
+        """Of each prompt, whether the policy's answer is a good one. Needs a judge."""
+        return tuple(answers_well(answer, score) for answer, score, _ in self._marks(policy))
+
     def _marks(self, policy: int) -> Iterator[tuple[Answer, float, float]]:
         return zip(self.answers[policy], self.scores[policy], self.doubts[policy], strict=True)
 

@@ -39,7 +39,7 @@ class GateThresholds(BaseSettings):
         3.0, description="candidate's answers over champion's: beyond, PPO left the data"
     )
     max_kl: float = Field(
-        20.0, description="nats per response to the champion; beyond, the policy is another one"
+        20.0, description="nats per response to its parent; beyond, the policy is another one"
     )
     max_kl_to_base: float = Field(
         60.0, description="nats per response to the base model: many small rounds add up"

@@ -1,13 +1,14 @@
 """worker.data.dataset: from feedback to examples, with what is left out and why."""
 
-from dataclasses import replace
-
 import pytest
 
 from amends.conversation import Conversation, FinishReason, Origin, Passage, Sampled, Turn
+from amends.data_manifest import DataManifest
+from amends.exclusion import Exclusion, Kind
 from amends.feedback import Correction, Ranking, Rater, Rating, Thumb
 from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
 from worker.data.examples import Examples
+from worker.data.manifest import quarantined_used
 from worker.data.quarantine import BRIGADE, Judgement
 from worker.data.split import SplitSettings, normalise
 
@@ -370,16 +371,66 @@ def test_a_brigade_is_learned_from_nowhere_and_told_to_the_operator() -> None:
     manifest = data.manifest
     brigade = {f"thumb:t{n * 10}:v{n}" for n in range(61, 91)}
     assert {d.feedback_id for d in manifest.dropped if d.reason == BRIGADE} == brigade
-    assert manifest.quarantined_used == 0 and not brigade & set(manifest.thumbs)
+    assert quarantined_used(manifest) == 0 and not brigade & set(manifest.thumbs)
     told = "\n".join(manifest.in_words())
     assert "30 brigade: many new visitors with one opinion at once" in told
     assert "30 new visitors judged up within 0.5 minutes from 1970-01-02 03:47 UTC on" in told
     assert "weight: ann 80.0%, the largest visitor 0.3%" in told
-    leaked = replace(manifest, thumbs=(*manifest.thumbs, *brigade))
-    assert leaked.quarantined_used == 30
+    leaked = manifest.model_copy(update={"thumbs": (*manifest.thumbs, *brigade)})
+    assert quarantined_used(leaked) == 30
 
 
 def test_many_notes_are_counted_rather_than_told() -> None:
-    manifest = replace(build([]).manifest, notes=tuple(f"note {i}" for i in range(13)))
+    notes = tuple(f"note {i}" for i in range(13))
+    manifest = build([]).manifest.model_copy(update={"notes": notes})
     told = manifest.in_words()
     assert told[-2:] == ["note 9", "3 more notes are in data_manifest.json"]
+
+
+@pytest.mark.parametrize("kind", ["rater", "customer"])
+def test_who_is_left_out_is_on_no_side(kind: Kind) -> None:
+    """v1 asks turns 10 and 11; ann corrects for v1 and v2, bob for v2."""
+    asked = turn(10), turn(11), turn(20), turn(21)
+    feedback: list[Judgement] = [correction(t) for t in asked[:3]]
+    feedback += [correction(asked[3], expert="bob"), thumb(asked[0], "v1"), thumb(asked[2], "v2")]
+    name = "ann" if kind == "rater" else "v1"
+    left_out = Exclusion(kind=kind, name=name, by="eve", reason="", at=0.0)
+    conversations = {"c1": conversation(1, *asked[:2]), "c2": conversation(2, *asked[2:])}
+    for share in (0.0, 0.5, 1.0):
+        split = SplitSettings(holdout_share=share)
+        settings = DatasetSettings(split=split, without=(left_out,))
+        data = build_dataset(feedback, conversations, (), settings)
+        raters = {e.rater_id for side in (data.train, data.holdout) for e in side.judged()}
+        prompts = {p.customer for side in (data.train, data.holdout) for p in side.prompts}
+        assert raters == ({"bob", "v1", "v2"} if kind == "rater" else {"ann", "bob", "v2"})
+        assert prompts == ({"v1", "v2"} if kind == "rater" else {"v2"})
+        manifest = data.manifest
+        assert manifest.without == (f"{kind} {name}",)
+        assert manifest.dropped_by_reason() == {f"left out: {kind} {name}": 3}
+        assert set(manifest.customers or ()) == prompts
+        assert f"without: {kind} {name}" in manifest.in_words()
+
+
+def test_another_experts_equal_correction_takes_the_place_of_one_left_out() -> None:
+    asked = turn(10)
+    both = [correction(asked, "The same."), correction(asked, "The same.", expert="bob")]
+    left_out = Exclusion(kind="rater", name="ann", by="eve", reason="", at=0.0)
+    settings = DatasetSettings(split=SplitSettings(holdout_share=0.0), without=(left_out,))
+    data = build_dataset(both, {"c1": conversation(1, asked)}, (), settings)
+    assert data.manifest.corrections == ("correction:t10:bob",)
+
+
+def test_the_manifest_names_sides_and_weights() -> None:
+    asked = [turn(n * 10) for n in range(1, 13)]
+    given: list[Judgement] = [correction(t) for t in asked[:11]]
+    given.append(thumb(asked[11], "v12"))
+    whole = [conversation(n, t) for n, t in enumerate(asked, 1)]
+    data = build(given, *whole, holdout_share=0.5)
+    held = {example.feedback_id for example in data.holdout.judged()}
+    manifest = data.manifest
+    assert 0 < len(held) < 12 and set(manifest.held_out or ()) == held
+    assert {manifest.place_of(name) for name in manifest.all_used()} == {"train", "hold-out"}
+    assert manifest.weights == {g.feedback_id: 1.0 for g in given[:11]} | {"thumb:t120:v12": 0.5}
+    assert manifest.weight_by_rater() == {"ann": 11.0, "v12": 0.5}
+    again = DataManifest.model_validate_json(manifest.to_json())
+    assert again == manifest and again.hash == manifest.hash

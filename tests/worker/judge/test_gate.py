@@ -98,7 +98,7 @@ def test_an_honest_improvement_passes_with_a_reason_per_check() -> None:
     assert verdict.passed and verdict.failed == ()
     assert len(verdict.reasons) == len(CHECKS) == len(BAD)
     assert all(reason.startswith("passed: ") for reason in verdict.reasons)
-    assert "passed: KL: 2.5 nats per response to the champion, at most 20" in verdict.reasons
+    assert "passed: KL: 2.5 nats per response to its parent, at most 20" in verdict.reasons
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -1,0 +1,128 @@
+"""The answers of `amends lineage` as tables.
+
+Knows the JSON values that amends/cli/lineage.py makes, no store and no file. Invariant: where a
+table names fewer than there are, it says how many more.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from amends.cli.output import console, print_rows, when
+
+_GATE = ("gate/", "reward/accuracy", "judge/accuracy")  # figures that a comparison shows
+
+
+def show_adapter(found: dict[str, Any], limit: int) -> None:
+    run = found["run"] or {}
+    asked = f"{run['requested_by']}: {run['reason']}" if run else "its record is gone"
+    facts = {
+        "version": found["version"],
+        "is": ", ".join(found["aliases"]) or "no alias",
+        "created": when(found["created_at"]),
+        "trained from": " < ".join(map(str, found["ancestry"])),
+        "base model": found["base_hash"],
+        "run": f"{found['run_id']} ({asked})",
+        "data": found["data_manifest_hash"],
+        "without": ", ".join(found["without"]) or None,
+        "train": _counts(found["train"]),
+        "hold-out": _counts(found["holdout"]),
+        "set aside": "\n".join(f"{n} {why}" for why, n in found["set_aside"].items()) or None,
+        "reward model": found["reward_model"] or "none: supervised steps only",
+        "corrections": _counts(found["corrections"]["counts"]) or "no outcomes recorded",
+        "verdict": "\n".join([found["verdict"], *found["reasons"]]),
+    }
+    _facts(facts)
+    rows = [
+        {
+            "feedback": kind,
+            "used": len(of["train"]) + len(of["hold-out"]) + len(of["unknown side"]),
+            "train": len(of["train"]),
+            "hold-out": len(of["hold-out"]),
+            "ids": _some([*of["train"], *of["hold-out"], *of["unknown side"]], limit),
+        }
+        for kind, of in found["feedback"].items()
+    ]
+    _section(rows)
+    raters = found["raters"]
+    _section(raters[:limit])
+    if len(raters) > limit:
+        console.print(f"and {len(raters) - limit} more raters; --json names them")
+    _section([_move(row) for row in found["alias_moves"]])
+    if found["changed"] is not None:
+        _show_changed(found["changed"], found["version"], limit)
+
+
+def show_feedback(found: dict[str, Any], limit: int) -> None:
+    record = found["record"] or {}
+    rater = record.get("rater", {})
+    facts = {
+        "feedback": found["feedback_id"],
+        "given": when(record.get("given_at")) or "its record is gone",
+        "by": f"{rater['role']} {rater['rater_id']}" if rater else None,
+        "says": record.get("response") or record.get("value") or _some(record.get("responses"), 9),
+        "conversation": record.get("conversation_id"),
+        "state": found["state"],
+        "left out": found["left_out"],
+    }
+    _facts(facts)
+    _section(found["versions"] or [{"version": "no version has seen it yet"}])
+    carried = found["in_the_weights_of"]
+    champion = found["champion"]
+    serves = "among them" if champion in carried else "not among them"
+    console.print(
+        f"\nIn the weights of: {', '.join(map(str, carried)) or 'no version'}"
+        f" (the champion, {champion}, is {serves})."
+    )
+    if unknown := found["versions_without_data"]:
+        listed = ", ".join(map(str, unknown))
+        console.print(f"Not known of {listed}: what they learned from is not on this disk.")
+
+
+def _show_changed(changed: dict[str, Any], version: int, limit: int) -> None:
+    before = changed["before"]
+    console.print(f"\nChanged from version {before}, the champion when it was judged:")
+    facts = {
+        "left out": _counts(changed["left_out"]) or "nothing",
+        "used before, not now": _counts(changed["gone"]) or "nothing",
+        "used now, not before": _counts(changed["new"]) or "nothing",
+        "corrections lost": _some(changed["corrections_lost"], limit) or "none",
+        "corrections left out": _some(changed["corrections_left_out"], limit) or "none",
+    }
+    _facts(facts)
+    shown = {n: v for n, v in changed["figures"].items() if n.startswith(_GATE)}
+    _section(
+        [
+            {"figure": name, f"version {before}": _number(old), f"version {version}": _number(new)}
+            for name, (old, new) in shown.items()
+        ]
+    )
+
+
+def _facts(facts: dict[str, Any]) -> None:
+    rows = [{"": name, "value": value} for name, value in facts.items() if value is not None]
+    print_rows(rows, "", False)
+
+
+def _section(rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        console.print()
+        print_rows(rows, "", False)
+
+
+def _move(row: dict[str, Any]) -> dict[str, Any]:
+    kept = ("action", "version", "champion", "by", "reason")
+    return {"at": when(row["at"]), **{name: row[name] for name in kept}}
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items())
+
+
+def _some(names: Sequence[str] | None, limit: int) -> str:
+    named = list(names or ())
+    rest = f"\nand {len(named) - limit} more; --json names them" if len(named) > limit else ""
+    return "\n".join(named[:limit]) + rest
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4g}"

@@ -1,0 +1,142 @@
+"""What follows from the data manifests of all versions: who learned from whom, where training
+begins when somebody is left out, what changed between two versions.
+
+Knows no store, no file and no table. A version whose data nobody can name counts as one that
+learned from everybody. Invariant: pure; equal versions give equal answers.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from amends.adapter_aliases import AuditRow
+from amends.adapter_manifest import Manifest
+from amends.correction_outcomes import CorrectionOutcomes
+from amends.data_manifest import LEFT_OUT, DataManifest, count_by_kind, rater_of
+from amends.exclusion import Exclusion, covering
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version with what its round left; `data` None: gone, or another run's."""
+
+    manifest: Manifest
+    data: DataManifest | None
+    outcomes: CorrectionOutcomes | None = None
+
+
+Versions = Mapping[int, Version]
+
+
+def ancestry(version: int, versions: Versions) -> tuple[int, ...]:
+    """The version, its parent and so on to the base model. One whose manifest is gone counts as
+    trained from the base model.
+    """
+    found = [version]
+    while found[-1]:
+        known = versions.get(found[-1])
+        found.append(known.manifest.parent if known is not None else 0)
+    return tuple(found)
+
+
+def used_from(data: DataManifest | None, exclusions: Sequence[Exclusion]) -> bool:
+    """Whether a round used, on either side, what the exclusions cover: the hold-out is not trained
+    on, but it chose the judge that let the version pass.
+    """
+    if data is None:
+        return bool(exclusions)
+    if any(covering(exclusions, rater_of(name), None) for name in data.all_used()):
+        return True
+    customers = {item.name for item in exclusions if item.kind == "customer"}
+    return bool(customers) and (data.customers is None or not customers.isdisjoint(data.customers))
+
+
+def clean_parent(
+    champion: int, versions: Versions, exclusions: Sequence[Exclusion]
+) -> tuple[int, tuple[int, ...]]:
+    """What to train from, and the champion's ancestors, itself included, that are not built upon,
+    oldest first: the earliest that used what is left out, and all that were trained from it.
+    """
+    line = ancestry(champion, versions)[::-1]
+    for place, number in enumerate(line):
+        if number == 0:
+            continue
+        known = versions.get(number)
+        if used_from(known.data if known is not None else None, exclusions):
+            return line[place - 1], line[place:]
+    return champion, ()
+
+
+def fate(version: Version, feedback_id: str) -> str | None:
+    """What a round did with a judgement, in words; None when it did not see it."""
+    if version.data is None:
+        return None
+    if feedback_id in version.data.all_used():
+        place = version.data.place_of(feedback_id)
+        noted = version.data.why_dropped(feedback_id)
+        said = "held out: judged with" if place == "hold-out" else "learned from"
+        said += " (side unknown)" if place == "unknown side" else ""
+        return f"{said}; {noted}" if noted else said
+    reason = version.data.why_dropped(feedback_id)
+    return None if reason is None else f"set aside: {reason}"
+
+
+def carriers(feedback_id: str, versions: Versions) -> tuple[int, ...]:
+    """Versions whose weights learned from a judgement: in their own round or an ancestor's."""
+
+    def learned(number: int) -> bool:
+        data = versions[number].data if number in versions else None
+        if data is None or feedback_id not in data.all_used():
+            return False
+        return data.place_of(feedback_id) != "hold-out"
+
+    return tuple(v for v in versions if any(learned(old) for old in ancestry(v, versions)))
+
+
+def champions(rows: Iterable[AuditRow]) -> frozenset[int]:
+    """Every version that ever was one."""
+    return frozenset(row.champion for row in rows)
+
+
+def alias_moves(version: int, rows: Sequence[AuditRow]) -> tuple[AuditRow, ...]:
+    """Moves of this version, and those that ended its time as champion; `rows` oldest first."""
+    befores = (None, *(row.champion for row in rows))
+    return tuple(
+        row
+        for before, row in zip(befores, rows, strict=False)
+        if row.version == version or before == version != row.champion
+    )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a version that leaves somebody out has otherwise than the champion it was judged beside.
+
+    `figures`: name -> (before, after), as each one's own gate measured; None where it did not.
+    """
+
+    before: int
+    left_out: dict[str, int]  # by kind, what the new round left out
+    gone: dict[str, int]  # used before, not now, whatever the reason
+    new: dict[str, int]  # used now, not before
+    figures: dict[str, tuple[float | None, float | None]]
+    corrections_lost: tuple[str, ...]  # that the champion answers well and this version does not
+    corrections_left_out: tuple[str, ...]  # used before, left out now
+
+
+def change(before: Version, after: Version) -> Change:
+    """Both need their data."""
+    if before.data is None or after.data is None:
+        raise ValueError("expected two versions whose data are known")
+    old, now = set(before.data.all_used()), set(after.data.all_used())
+    left_out = {d.feedback_id for d in after.data.dropped if d.reason.startswith(LEFT_OUT)}
+    ours, theirs = after.manifest.metrics, before.manifest.metrics
+    lost = after.outcomes.ids("lost") if after.outcomes is not None else ()
+    return Change(
+        before=before.manifest.version,
+        left_out=count_by_kind(left_out),
+        gone=count_by_kind(old - now),
+        new=count_by_kind(now - old),
+        figures={name: (theirs.get(name), ours.get(name)) for name in sorted({*ours, *theirs})},
+        corrections_lost=lost,
+        corrections_left_out=tuple(sorted(left_out & set(before.data.corrections))),
+    )
