@@ -82,14 +82,14 @@ def fate(version: Version, feedback_id: str) -> str | None:
 
 def carriers(feedback_id: str, versions: Versions) -> tuple[int, ...]:
     """Versions whose weights learned from a judgement: in their own round or an ancestor's."""
-
-    def learned(number: int) -> bool:
-        data = versions[number].data if number in versions else None
-        if data is None or feedback_id not in data.all_used():
-            return False
-        return data.place_of(feedback_id) != "hold-out"
-
-    return tuple(v for v in versions if any(learned(old) for old in ancestry(v, versions)))
+    learned = {
+        number
+        for number, version in versions.items()
+        if version.data is not None
+        and feedback_id in version.data.all_used()
+        and version.data.place_of(feedback_id) != "hold-out"
+    }
+    return tuple(v for v in versions if not learned.isdisjoint(ancestry(v, versions)))
 
 
 def champions(rows: Iterable[AuditRow]) -> frozenset[int]:

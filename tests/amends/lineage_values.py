@@ -16,7 +16,7 @@ def data_manifest(
     dropped: tuple[tuple[str, str], ...] = (),
     without: tuple[str, ...] = (),
 ) -> DataManifest:
-    """`used` and `held_out` are feedback ids of any kind; ann is an expert."""
+    """`used` and `held_out` are feedback ids of any kind; ann and bob are experts."""
     every = sorted({*used, *held_out})
     return DataManifest(
         thumbs=tuple(name for name in every if kind_of(name) == "thumb"),
@@ -24,7 +24,7 @@ def data_manifest(
         corrections=tuple(name for name in every if kind_of(name) == "correction"),
         rankings=tuple(name for name in every if kind_of(name) == "ranking"),
         held_out=held_out,
-        weights={name: 1.0 if name.endswith(":ann") else 0.5 for name in every},
+        weights={name: 1.0 if name.endswith((":ann", ":bob")) else 0.5 for name in every},
         turn_ids=(),
         customers=customers,
         train=NOTHING,
@@ -33,7 +33,7 @@ def data_manifest(
         without=without,
         notes=(),
         largest_visitor_share=0.0,
-        expert_shares={"ann": 1.0},
+        expert_shares={"ann": 0.5, "bob": 0.5},
         content_hash="0",
     )
 

@@ -476,6 +476,27 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
     assert second.metrics["reward/previous"] == 1.0
 
 
+def test_nothing_of_a_champion_that_is_not_the_parent_is_trained_from(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path, whole: tuple[RoundResult, Recorder]
+) -> None:
+    first, _ = whole
+    champion = first.candidate.clone()
+    again = run_round(make_round(model, tmp_path, champion=champion, parent=None))
+    assert same_weights(first.candidate, again.candidate)  # as if there were no champion
+    assert again.metrics["gate/kl"] == first.metrics["gate/kl"] > 0  # from the parent
+    assert again.metrics["gate/wins_over_champion"] == 0.5  # who answers as it does
+
+
+def test_every_correction_that_was_asked_again_has_an_outcome(
+    whole: tuple[RoundResult, Recorder],
+) -> None:
+    outcomes = whole[0].examined.corrections
+    asked = {o.feedback_id for o in outcomes}
+    held_out, trained = {"correction:h0", "correction:h1"}, {f"correction:t{i}" for i in range(12)}
+    assert held_out < asked <= held_out | trained
+    assert len(outcomes) == len(asked) == SETTINGS.gate_prompts
+
+
 def test_a_round_runs_whole_on_another_architecture(
     other_model: tuple[AnyBackbone, PromptRenderer], tmp_path: Path
 ) -> None:
