@@ -111,7 +111,8 @@ def alias_moves(version: int, rows: Sequence[AuditRow]) -> tuple[AuditRow, ...]:
 class Change:
     """What a version that leaves somebody out has otherwise than the champion it was judged beside.
 
-    `figures`: name -> (before, after), as each one's own gate measured; None where it did not.
+    `figures`: name -> (before, after). Under answers/ both sat the same examination, the new
+    version's; the others are as each one's own gate measured them, None where it did not.
     """
 
     before: int
@@ -129,14 +130,29 @@ def change(before: Version, after: Version) -> Change:
         raise ValueError("expected two versions whose data are known")
     old, now = set(before.data.all_used()), set(after.data.all_used())
     left_out = {d.feedback_id for d in after.data.dropped if d.reason.startswith(LEFT_OUT)}
-    ours, theirs = after.manifest.metrics, before.manifest.metrics
     lost = after.outcomes.ids("lost") if after.outcomes is not None else ()
     return Change(
         before=before.manifest.version,
         left_out=count_by_kind(left_out),
         gone=count_by_kind(old - now),
         new=count_by_kind(now - old),
-        figures={name: (theirs.get(name), ours.get(name)) for name in sorted({*ours, *theirs})},
+        figures=_figures(before.manifest.metrics, after.manifest.metrics),
         corrections_lost=lost,
         corrections_left_out=tuple(sorted(left_out & set(before.data.corrections))),
     )
+
+
+def _figures(
+    theirs: Mapping[str, float], ours: Mapping[str, float]
+) -> dict[str, tuple[float | None, float | None]]:
+    champion, candidate = "gate/champion/", "gate/candidate/"
+    found = {
+        f"answers/{name.removeprefix(candidate)}": (
+            ours.get(champion + name.removeprefix(candidate)),
+            value,
+        )
+        for name, value in sorted(ours.items())
+        if name.startswith(candidate)
+    }
+    others = sorted(n for n in {*ours, *theirs} if not n.startswith((champion, candidate)))
+    return found | {name: (theirs.get(name), ours.get(name)) for name in others}

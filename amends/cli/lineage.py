@@ -68,9 +68,8 @@ def of_adapter(
 
     manifests = {manifest.version: manifest for manifest in adapters.list()}
     if number not in manifests:
-        known = ", ".join(map(str, manifests)) or "none yet"
-        what = "is the base model, which learned from no feedback" if not number else "is not here"
-        raise NotFound(f"version {number} {what}; versions with a lineage: {known}")
+        what = "is the base model: it learned from no feedback" if not number else "does not exist"
+        raise NotFound(f"version {number} {what}; `amends adapters list` names those that do")
     manifest = manifests[number]
     data = read_data_manifest(settings.runs_folder, manifest)
     versions = read_versions(settings.runs_folder, manifests.values())
@@ -126,10 +125,12 @@ def of_feedback(
                 "was_champion": number in ever,
             }
         )
+    feedback = FeedbackStore(store)
     try:
-        given, state = FeedbackStore(store).get(feedback_id)
+        given, state = feedback.get(feedback_id)
         stored = {
             "state": state,
+            "claimed_by": feedback.runs_of(feedback_id),
             "record": given.model_dump(mode="json"),
             "left_out": _left_out(given, store),
         }
@@ -137,7 +138,7 @@ def of_feedback(
         if not rows:
             hint = "`amends lineage --adapter N --json` lists those of a version"
             raise NotFound(f"{error}, and no version saw it; {hint}") from None
-        stored = {"state": None, "record": None, "left_out": None}
+        stored = {"state": None, "claimed_by": [], "record": None, "left_out": None}
     return {
         "feedback_id": feedback_id,
         **stored,

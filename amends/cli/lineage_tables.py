@@ -9,7 +9,12 @@ from typing import Any
 
 from amends.cli.output import console, print_rows, when
 
-_GATE = ("gate/", "reward/accuracy", "judge/accuracy")  # figures that a comparison shows
+_GATE = (
+    "answers/",
+    "gate/",
+    "reward/accuracy",
+    "judge/accuracy",
+)  # figures that a comparison shows
 
 
 def show_adapter(found: dict[str, Any], limit: int) -> None:
@@ -62,6 +67,7 @@ def show_feedback(found: dict[str, Any], limit: int) -> None:
         "says": record.get("response") or record.get("value") or _some(record.get("responses"), 9),
         "conversation": record.get("conversation_id"),
         "state": found["state"],
+        "claimed by run": ", ".join(map(str, found["claimed_by"])) or None,
         "left out": found["left_out"],
     }
     _facts(facts)
@@ -89,6 +95,11 @@ def _show_changed(changed: dict[str, Any], version: int, limit: int) -> None:
         "corrections left out": _some(changed["corrections_left_out"], limit) or "none",
     }
     _facts(facts)
+    console.print(
+        "\nUnder answers/ both answered the same questions at this gate; the rest is of each one's"
+        " own gate.",
+        soft_wrap=True,
+    )
     shown = {n: v for n, v in changed["figures"].items() if n.startswith(_GATE)}
     _section(
         [

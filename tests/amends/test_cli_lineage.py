@@ -193,7 +193,7 @@ def test_what_does_not_exist_is_named_with_what_does(
 ) -> None:
     two_rounds(train, adapters)
     for words, says in (
-        (("--adapter", "9"), "version 9 is not here; versions with a lineage: 1, 2"),
+        (("--adapter", "9"), "version 9 does not exist; `amends adapters list` names"),
         (("--adapter", "0"), "version 0 is the base model"),
         (("--feedback", "thumb:t9:v9"), "no feedback thumb:t9:v9, and no version saw it"),
         (("--feedback", "pending"), "expected a feedback id such as correction:TURN:RATER"),

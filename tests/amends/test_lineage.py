@@ -95,7 +95,8 @@ def test_moves_of_a_version_end_with_the_one_that_replaced_it() -> None:
 
 def test_a_change_counts_what_was_left_out_and_sets_figures_side_by_side() -> None:
     thumb = "thumb:t2:bob"
-    before = version(1, 0, data_manifest(ANN, BOB, thumb), kl=2.0, old=1.0)
+    old = {"kl": 2.0, "old": 1.0, "gate/candidate/ended": 0.1}
+    before = version(1, 0, data_manifest(ANN, BOB, thumb), **old)
     left_out = ((BOB, "left out: rater bob"), (thumb, "left out: rater bob"))
     lost = CorrectionOutcome(feedback_id=ANN, champion_well=True, candidate_well=False, lost=True)
     after = version(
@@ -103,12 +104,13 @@ def test_a_change_counts_what_was_left_out_and_sets_figures_side_by_side() -> No
         0,
         data_manifest(ANN, "thumb:t3:v3", dropped=left_out, without=("rater bob",)),
         CorrectionOutcomes(data_manifest_hash="", champion=1, outcomes=(lost,)),
-        kl=3.0,
+        **{"kl": 3.0, "gate/champion/ended": 0.2, "gate/candidate/ended": 0.9},
     )
     found = change(before, after)
     assert found.left_out == found.gone == {"correction": 1, "thumb": 1}
     assert found.new == {"thumb": 1}
-    assert found.figures == {"kl": (2.0, 3.0), "old": (1.0, None)}
+    # Both answered the same questions at the new version's gate: 0.1 was of other ones.
+    assert found.figures == {"answers/ended": (0.2, 0.9), "kl": (2.0, 3.0), "old": (1.0, None)}
     assert (found.corrections_lost, found.corrections_left_out) == ((ANN,), (BOB,))
 
 
