@@ -10,8 +10,10 @@ audit row are one atomic script, on the disk when the call returns; rows are onl
 
 from typing import Literal, cast
 
+from pydantic import ValidationError
+
 from amends.durability import durability, wait_for_fsync
-from amends.errors import NotFound
+from amends.errors import InvalidInput, NotFound
 from amends.exclusion import Exclusion, ExclusionMove, Kind
 from amends.record import now_s
 from amends.store_client import StoreClient
@@ -43,8 +45,10 @@ class ExclusionStore:
         self._lift = redis.register_script(_LIFT)
 
     def exclude(self, kind: Kind, name: str, by: str, reason: str) -> None:
-        """From the next run on; who is left out already stays so, with the first reason."""
-        exclusion = Exclusion(kind=kind, name=name, by=by, reason=reason, at=now_s())
+        """From the next run on; who is left out already stays so, with the first reason.
+        InvalidInput for what is no name.
+        """
+        exclusion = _exclusion(kind, name, by, reason)
         row = _row(exclusion, "excluded")
         args = [_field(kind, name), exclusion.model_dump_json(), row]
         self._exclude(keys=[EXCLUSIONS, _AUDIT], args=args)
@@ -52,7 +56,7 @@ class ExclusionStore:
 
     def lift(self, kind: Kind, name: str, by: str, reason: str) -> None:
         """Their feedback counts again from the next run on. NotFound when nothing is to lift."""
-        lifted = Exclusion(kind=kind, name=name, by=by, reason=reason, at=now_s())
+        lifted = _exclusion(kind, name, by, reason)
         args = [_field(kind, name), _row(lifted, "lifted")]
         if not self._lift(keys=[EXCLUSIONS, _AUDIT], args=args):
             standing = ", ".join(map(str, self.standing())) or "nobody"
@@ -73,6 +77,15 @@ class ExclusionStore:
     def _to_disk(self) -> None:
         if durability(self._redis) == "wait":
             wait_for_fsync(self._redis)
+
+
+def _exclusion(kind: Kind, name: str, by: str, reason: str) -> Exclusion:
+    try:
+        return Exclusion(kind=kind, name=name, by=by, reason=reason, at=now_s())
+    except ValidationError:
+        raise InvalidInput(
+            f"expected the name of a {kind}, 1 to 128 characters, got {name!r}"
+        ) from None
 
 
 def _field(kind: Kind, name: str) -> str:

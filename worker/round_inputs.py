@@ -102,7 +102,7 @@ def gather(
             without=run.without,
         )
         dataset = build_dataset(feedback, conversations, _fill_up(knowledge, settings), wanted)
-        (folder / DATA_MANIFEST).write_text(dataset.manifest.to_json())
+        replace_file(folder / DATA_MANIFEST, dataset.manifest.to_json().encode())
         for line in dataset.manifest.in_words():
             report.log(line)
         parent = _parent(run, seen.champion, sources.adapters, settings, report)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from amends.settings import Settings
     from amends.store_client import StoreClient
 
+_EVERY_ROW = 1_000_000  # of the audit log: one for each move of an alias
+
 
 def lineage(
     adapter: Annotated[
@@ -75,7 +77,7 @@ def of_adapter(
     versions = read_versions(settings.runs_folder, manifests.values())
     run = _run_of(versions[number], store)
     rewards = settings.reward_models_folder / f"{number:06d}"
-    moves = alias_moves(number, adapters.audit(limit=1_000_000)[::-1])
+    moves = alias_moves(number, adapters.audit(_EVERY_ROW)[::-1])
     return {
         "version": number,
         "aliases": [name for name, v in adapters.aliases().items() if v == number],
@@ -109,7 +111,7 @@ def of_feedback(
     from amends.run_files import read_versions
 
     versions = read_versions(settings.runs_folder, adapters.list())
-    aliases, ever = adapters.aliases(), champions(adapters.audit(limit=1_000_000))
+    aliases, ever = adapters.aliases(), champions(adapters.audit(_EVERY_ROW))
     rows = []
     for number, version in versions.items():
         if (what := fate(version, feedback_id)) is None:

@@ -202,6 +202,7 @@ def test_what_does_not_exist_is_named_with_what_does(
     amends("lineage", code=2)
     amends("lineage", "--adapter", "1", "--feedback", ANN, code=2)
     amends("exclusions", "lift", code=2)
+    assert "1 to 128 characters" in amends("train", "--without-rater", "", code=1).stderr
     assert "nobody" in amends("exclusions", "lift", "--rater", "bob", code=1).stderr
 
     manifest = amends_home / "runs" / "2" / DATA_MANIFEST
