@@ -7,7 +7,7 @@ None.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -30,6 +30,7 @@ from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import frozen_logprobs
 from worker.ppo.kl import k1
 from worker.ppo.rollout import Episodes, sample_episodes
+from worker.reward.report import RewardReport
 from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
@@ -81,20 +82,12 @@ class Examiner:
         }
         paper = papers["held out"]
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
-        report, manifest = models.report, dataset.manifest
         kl = self._kl(engine, paper.prompts, candidate, parent)
         corrected = self._kept(engine, champions, papers["corrected"], models.judge)
         candidate_reward, candidate_variance = _reward(models, ours)
         champion_reward, champion_variance = _reward(models, theirs)
-        measured = Measurements(
-            trusted_items=len(manifest.corrections) + len(manifest.rankings),
-            largest_visitor_share=manifest.largest_visitor_share,
-            quarantined_used=quarantined_used(manifest),
-            reward_accuracy=None if report is None else report.accuracy,
-            previous_reward_accuracy=None if report is None else report.previous,
-            reward_accuracy_beside=None if report is None else report.beside_previous,
-            calibration_error=None if report is None else report.thumb_calibration_error,
-            calibration_by_chance=None if report is None else report.thumb_calibration_chance,
+        measured = replace(
+            _before_the_questions(dataset, models.report),
             candidate_variance=candidate_variance,
             champion_variance=champion_variance,
             finite_weights=all(bool(t.isfinite().all()) for t in candidate.tensors.values()),
@@ -228,6 +221,26 @@ class Examiner:
                 theirs = frozen_logprobs(self.backbone, other, batch, temperature)
                 totals[place] += float(k1(ours, theirs, batch.mask).sum())
         return totals[0] / len(drawn.tokens), totals[1] / len(drawn.tokens)
+
+
+def _before_the_questions(dataset: Dataset, report: RewardReport | None) -> Measurements:
+    """What the data and the reward model tell by themselves."""
+    manifest = dataset.manifest
+    measured = Measurements(
+        trusted_items=len(manifest.corrections) + len(manifest.rankings),
+        largest_visitor_share=manifest.largest_visitor_share,
+        quarantined_used=quarantined_used(manifest),
+    )
+    if report is None:
+        return measured
+    return replace(
+        measured,
+        reward_accuracy=report.accuracy,
+        previous_reward_accuracy=report.previous,
+        reward_accuracy_beside=report.beside_previous,
+        calibration_error=report.thumb_calibration_error,
+        calibration_by_chance=report.thumb_calibration_chance,
+    )
 
 
 def _held_out(dataset: Dataset, most: int) -> tuple[PromptExample, ...]:
