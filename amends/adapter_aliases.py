@@ -180,12 +180,12 @@ class AliasFile:
 
     def rows(self) -> list[AuditRow]:
         """Every row, oldest first, also one that a crash kept from audit.jsonl."""
+        aliases = self.read()  # first: all rows before its last one are in the file by then
         try:
             lines = self._audit.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             lines = []
         rows = [AuditRow.model_validate_json(line) for line in lines]
-        aliases = self.read()
         if aliases is not None and (not rows or rows[-1].number < aliases.last_row.number):
             rows.append(aliases.last_row)
         return rows

@@ -34,7 +34,7 @@ if before then
   if before == ARGV[2] then return 0 else return -2 end
 end
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
-redis.call('ZADD', KEYS[3], 'NX', ARGV[4], ARGV[3])
+if redis.call('HLEN', KEYS[2]) == 1 then redis.call('ZADD', KEYS[3], ARGV[4], ARGV[3]) end
 return 1
 """
 

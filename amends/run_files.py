@@ -65,12 +65,13 @@ def write_outcomes(folder: Path, outcomes: CorrectionOutcomes) -> None:
 
 
 def read_outcomes(runs_folder: Path, version: Manifest) -> CorrectionOutcomes | None:
-    """None where the round recorded none, or the file is another round's."""
+    """None where the round recorded none, or the file is torn or another round's."""
     path = runs_folder / str(version.run_id) / _OUTCOMES
     try:
         found = CorrectionOutcomes.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        raise NotFound(f"{path} is of a schema this program cannot read: {error}") from error
+        logger.warning("%s is of a schema this program cannot read: %s", path, error)
+        return None
     return found if found.data_manifest_hash == version.data_manifest_hash else None

@@ -18,6 +18,7 @@ from rounds.plot import draw
 from rounds.rows import add_comparisons, add_gold, add_rounds
 from rounds.table import markdown
 
+from amends.settings import Settings
 from simulator.proof.ablations import Ablation, ablations
 from simulator.proof.cell import Cell, Size
 from simulator.proof.gold_check import Agreement, agreement_with_people, answers_of_known_kinds
@@ -71,11 +72,14 @@ def _cells(chosen: list[Ablation], seeds: list[int]) -> list[Cell]:
 
 
 def _source() -> str:
-    """Of what decides about a measurement but is not the product: customers, questions, gold."""
+    """Of what decides about a measurement but does not learn: people, shop, base model."""
     digest = hashlib.sha256()
-    for path in sorted((ROOT / "simulator").rglob("*")):
-        if path.suffix in (".py", ".jsonl"):
-            digest.update(path.read_bytes())
+    for folder in ("simulator", "amends/example_shop"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".jsonl", ".json", ".md"):
+                digest.update(path.read_bytes())
+    settings = Settings()
+    digest.update(repr((settings.base_model, settings.dtype, settings.threads)).encode())
     return digest.hexdigest()[:12]
 
 

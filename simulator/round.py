@@ -23,6 +23,10 @@ class RoundBroke(Exception):
     """The run failed, was cancelled or took too long; or the activated version does not serve."""
 
 
+class RoundFailed(RoundBroke):
+    """The run ended FAILED: its data were not enough, or nothing was learned from them."""
+
+
 @dataclass
 class Following:
     """What the events have told so far."""
@@ -52,6 +56,11 @@ class Following:
         """The newest finite value under the first of these names that was reported."""
         found = (self.values[name] for name in names if name in self.values)
         return next((value for value in found if math.isfinite(value)), None)
+
+    @property
+    def finite(self) -> dict[str, float]:
+        """The newest value of each metric, where it is a number."""
+        return {name: value for name, value in self.values.items() if math.isfinite(value)}
 
     @property
     def reward(self) -> float | None:
@@ -98,9 +107,10 @@ async def follow(
     verdict = run["verdict"]
     if run["state"] in ("FAILED", "CANCELLED") or verdict is None:
         lines = "\n".join(following.log[-10:])
-        raise RoundBroke(
-            f"run {run_id} ended {run['state']}: {run['error'] or 'no reason'}\n{lines}"
-        )
+        reason = run["error"] or "no reason"
+        refused = run["state"] == "FAILED" and not reason.startswith("attempt ")  # not a crash
+        told = f"run {run_id} ended {run['state']}: {reason}\n{lines}"
+        raise RoundFailed(told) if refused else RoundBroke(told)
     kl = following.kl
     if run["version"] is not None:
         kl = await _kl_of(api, run["version"], kl)

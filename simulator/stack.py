@@ -56,11 +56,13 @@ def running_stack(
     environment: Mapping[str, str],
     waiting: Callable[[float, str], None],
     ready_s: float,
+    alone: bool = False,
 ) -> Iterator[Stack]:
     """A fresh install on `home`, ready to answer.
 
-    environment: settings of this install beside its home and token. `waiting` hears the seconds
-    and the newest line of the log while the base model is fetched and loaded. Raises StackBroke.
+    environment: settings of this install beside its home and token; only those, where `alone`, else
+    the caller's hyperparameters of a round pass on too. `waiting` hears the seconds and the newest
+    line of the log while the base model is fetched and loaded. Raises StackBroke.
     """
     home.mkdir(parents=True, exist_ok=True)
     port, token = _free_port(), secrets.token_hex(16)
@@ -69,7 +71,7 @@ def running_stack(
         process = subprocess.Popen(
             [sys.executable, "-m", "amends", "up", "--port", str(port)],
             env={
-                **what_passes_on(os.environ),
+                **what_passes_on(os.environ, alone),
                 **environment,
                 "AMENDS_HOME": str(home),
                 "AMENDS_STAFF_TOKEN": token,
@@ -88,14 +90,14 @@ def running_stack(
         _reap(process)
 
 
-def what_passes_on(environment: Mapping[str, str]) -> dict[str, str]:
+def what_passes_on(environment: Mapping[str, str], alone: bool = False) -> dict[str, str]:
     """The caller's environment without what points at an install of theirs."""
     return {
         name: value
         for name, value in environment.items()
         if not name.startswith("AMENDS_")
         or name in _KEPT_SETTINGS
-        or name.startswith("AMENDS_LEARN_")  # hyperparameters of the round
+        or (name.startswith("AMENDS_LEARN_") and not alone)  # hyperparameters of the round
     }
 
 

@@ -57,6 +57,9 @@ class LearningSettings(BaseSettings):
     reward_members: int = Field(
         4, ge=1, description="bootstrapped members of the ensemble; 1: it knows no doubt"
     )
+    scalar_share: float = Field(
+        0.5, ge=0, description="thumbs and ratings weigh at most this times the pairs"
+    )
     rater_std: float = Field(
         1.0,
         gt=0,

@@ -29,7 +29,7 @@ from amends.child_process import nice_session
 from amends.conversation_store import ConversationStore
 from amends.correction_outcomes import CorrectionOutcomes
 from amends.errors import LeaseLost, NotEnoughData, SettingsError
-from amends.events import RunEvents
+from amends.events import Log, RunEvents
 from amends.feedback_store import FeedbackStore
 from amends.knowledge import Knowledge, folder_of
 from amends.lora import Lora, LoraShape, load_lora, save_lora
@@ -209,6 +209,10 @@ def _finish(run: Run, stores: Stores, manifest: Manifest) -> None:
     if passed:
         stores.runs.check(run.run_id, run.epoch)
         stores.adapters.set_candidate(manifest.version, f"run {run.run_id}", "passed the gate")
+        tried = stores.adapters.pointers().candidate
+        if tried != manifest.version:
+            waits = f"version {manifest.version} waits in the list: version {tried} is on trial"
+            stores.events.publish(run.run_id, Log(text=waits))
     state: Ended = "CANDIDATE" if passed else "REJECTED"
     stores.runs.finish(run.run_id, run.epoch, state, version=manifest.version, verdict=verdict)
 

@@ -107,6 +107,7 @@ def say_parent(settings: "Settings", run: "Run") -> None:
         told += f", not from {listed}: what is left out was used there, or before"
     else:
         told += ", the champion: no version in its line has used what is left out"
+        told += " (`amends exclusions list` shows the names as they were written)"
     console.print(f"{told}.", markup=False, soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
+from rich.text import Text
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -47,7 +48,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], empty: str, as_json: bool) -> 
         for heading in rows[0]:
             table.add_column(heading.replace("_", " "), overflow="fold")
         for row in rows:
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
+            cells = ("" if value is None else str(value) for value in row.values())
+            table.add_row(*map(Text, cells))  # people's words are no markup
         console.print(table)
 
 

@@ -32,17 +32,20 @@ def add_gold(results: Results, kinds: Mapping[str, float], people: Agreement | N
 def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:
     """`expert`: mean satisfaction with the experts' own answers to the held-out questions."""
     for (ablation, seed), measured in rounds.items():
-        proxy, kl = 0.0, 0.0
+        proxy: float | None = 0.0
+        kl = 0.0
         for found in measured:
             setting = {"seed": seed, "round": found.round, "ablation": ablation}
             if found.played.outcome == "published":
-                proxy += proxy_gain(found) or 0.0
+                gained_proxy = proxy_gain(found)
+                proxy = None if None in (proxy, gained_proxy) else proxy + gained_proxy
                 kl = found.played.figures.get("gate/kl_to_base", kl)
             gold = satisfaction(found, seed)
             told = {**setting, "outcome": found.played.outcome, "version": found.played.version}
             told["commit"] = found.commit
             _add(results, "gold_satisfaction", gold, STARS, told)
-            results.add("proxy_score", proxy, "std", setting)
+            if proxy is not None:  # a round without a reward model has no opinion to add
+                results.add("proxy_score", proxy, "sum of each round's own std", setting)
             results.add("sqrt_kl", max(kl, 0.0) ** 0.5, "sqrt nats", setting)
             if found.round:
                 gained = gain(measured[0], found, seed)
@@ -63,6 +66,7 @@ def add_comparisons(results: Results, rounds: Rounds) -> None:
         if ablation != "none" and last > 0:
             gained = gain(measured[last], whole[last], seed)
             told = {"seed": seed, "round": last, "over": ablation}
+            told |= {"commit": whole[last].commit, "over_commit": measured[last].commit}
             _add(results, "gold_gain_over", gained, STARS, told)
 
 

@@ -26,7 +26,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             _interval(found.get("gold_satisfaction")),
             _interval(found.get("gold_gain")),
             "" if closed is None else f"{closed:.0%}",
-            f"{found['proxy_score']['value']:+.2f}",
+            f"{found['proxy_score']['value']:+.2f}" if "proxy_score" in found else "",
             f"{found['sqrt_kl']['value']:.1f}",
             found["gold_satisfaction"]["setting"]["outcome"],
         )

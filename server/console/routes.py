@@ -214,7 +214,7 @@ def versions(request: Request, state: StateOf, login: Login) -> Response:
         rows=views.version_rows(policy.adapters.list(), aliases, policy.engine.active_version),
         aliases=aliases,
         candidate_share=pointers.candidate_share,
-        canary=views.canary_lines(report, pointers.candidate),
+        canary=views.canary_lines(report, pointers.candidate, pointers.champion),
         refusal=policy.watcher.refusal,
         candidate_refusal=policy.watcher.candidate_refusal,
         audit=policy.adapters.audit(20),

@@ -248,9 +248,13 @@ def version_rows(
     return (*rows, base)
 
 
-def canary_lines(report: CanaryReport | None, candidate: int | None) -> tuple[str, ...]:
-    """Of the candidate on trial; none of one before it."""
-    return report.lines() if report is not None and report.version == candidate else ()
+def canary_lines(
+    report: CanaryReport | None, candidate: int | None, champion: int
+) -> tuple[str, ...]:
+    """Of the candidate on trial beside this champion; none of another trial."""
+    if report is None or (report.version, report.champion) != (candidate, champion):
+        return ()
+    return report.lines()
 
 
 def _begun(started: bool, run: Run) -> str:

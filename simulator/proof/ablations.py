@@ -1,7 +1,8 @@
 """The loop with one of its defences switched off, each by settings that any operator has.
 
-Knows names and settings, runs nothing. Invariant: `none` changes no setting but the window of a
-brigade: a round's visitors, a week's in life, come within two minutes here.
+Knows names and settings, runs nothing. Invariant: `none` changes no setting of a round but its
+seed and the window of a brigade: a round's visitors, a week's in life, come within two minutes
+here. The judge of the gate is the same in all of them.
 """
 
 import json
@@ -38,6 +39,8 @@ def ablations(gate_checks: Iterable[str]) -> tuple[Ablation, ...]:
                     "AMENDS_LEARN_KL_COEF": "0",
                     "AMENDS_LEARN_KL_CAP": "1e9",
                     "AMENDS_LEARN_TARGET_KL": "1e9",
+                    # Else the gate refuses what the missing penalty has done.
+                    "AMENDS_GATE_ADVISORY": json.dumps(["KL", "drift from the base model"]),
                 },
             ),
             Ablation("single_rm", environment={"AMENDS_LEARN_REWARD_MEMBERS": "1"}),
@@ -48,6 +51,7 @@ def ablations(gate_checks: Iterable[str]) -> tuple[Ablation, ...]:
                     "AMENDS_LEARN_VISITOR_WEIGHT": "1",
                     "AMENDS_LEARN_VISITOR_ITEMS": "1000000",
                     "AMENDS_LEARN_ANONYMOUS_SHARE": "1",
+                    "AMENDS_LEARN_SCALAR_SHARE": "1e9",
                     "AMENDS_LEARN_BURST_ITEMS": "1000000",
                     "AMENDS_LEARN_BRIGADE_VISITORS": "1000000",
                 },

@@ -24,7 +24,7 @@ from simulator.customers import Customer, Visit, heldout_crowd, training_crowd, 
 from simulator.proof.ablations import Ablation
 from simulator.questions import load_passages, load_personas, load_questions
 from simulator.results import commit
-from simulator.round import Following, RoundBroke, activate, follow
+from simulator.round import Following, RoundBroke, RoundFailed, activate, follow
 from simulator.stack import Stack, running_stack
 
 READY_S = 900.0
@@ -101,7 +101,7 @@ class Cell:
                 played = asyncio.run(self._play(stack, number, done[-1].played.version))
         _copy(install, self._kept(number))
         if played.outcome in ("start", "published"):
-            satisfaction, questions = self._measure(number)
+            satisfaction, questions = self._measure(number, played.version)
         else:  # the same weights answer
             satisfaction, questions = done[-1].satisfaction, done[-1].questions
         seconds = time.monotonic() - began
@@ -125,13 +125,12 @@ class Cell:
 
             try:
                 outcome = await follow(api, run_id, listen, stack.check, ROUND_LIMIT_S)
-            except RoundBroke as error:
-                stack.check()  # an install that died is no result
-                return Played(champion, "failed", (str(error),), heard.values)
+            except RoundFailed as error:
+                return Played(champion, "failed", (str(error),), heard.finite)
             if not outcome.passed or outcome.version is None:
-                return Played(champion, "refused", outcome.reasons, heard.values)
+                return Played(champion, "refused", outcome.reasons, heard.finite)
             await activate(api, outcome.version, stack.check, SWAP_LIMIT_S)
-            return Played(outcome.version, "published", outcome.reasons, heard.values)
+            return Played(outcome.version, "published", outcome.reasons, heard.finite)
 
     async def _give_feedback(self, api: Api, number: int) -> None:
         seed = 1000 * self.seed + number
@@ -146,7 +145,7 @@ class Cell:
             self.say(f"round {number}: {len(chosen)} corrections")
             await experts.correct(api, chosen, lambda _: None)
 
-    def _measure(self, number: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    def _measure(self, number: int, version: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
         self.say(f"round {number}: {self.size.heldout} held-out customers")
         copy = self.folder / "yardstick"
         _copy(self._kept(number), copy)
@@ -161,6 +160,9 @@ class Cell:
             visits = asyncio.run(ask(stack))
         shutil.rmtree(copy)
         turns = [visit.turns[0] for visit in visits]
+        written_by = {turn.answer.policy_version for turn in turns}
+        if written_by != {version}:
+            raise RoundBroke(f"expected answers of version {version}, got {sorted(written_by)}")
         return tuple(t.satisfaction for t in turns), tuple(t.question.id for t in turns)
 
     async def _visits(self, api: Api, crowd: tuple[Customer, ...]) -> list[Visit]:
@@ -168,8 +170,8 @@ class Cell:
         return await visit_all(api, crowd, passages, many, lambda _: None)
 
     def _stack(self, home: Path) -> AbstractContextManager[Stack]:
-        environment = self.ablation.environment
-        return running_stack(home, environment, lambda seconds, line: None, READY_S)
+        environment = {**self.ablation.environment, "AMENDS_LEARN_SEED": str(self.seed)}
+        return running_stack(home, environment, lambda seconds, line: None, READY_S, alone=True)
 
     def _kept(self, number: int) -> Path:
         return self.folder / f"after-{number}"

@@ -47,8 +47,8 @@ class Agreement:
 
     answers: int
     questions: int
-    gold: Estimate  # the hidden satisfaction with the mean of all raters
-    rater: Estimate  # one rater with the mean of the other two: what a person reaches
+    gold: Estimate  # the hidden satisfaction with the mean of two raters, of each two in turn
+    rater: Estimate  # the third rater with the same mean: what a person reaches
 
 
 def agreement_with_people(file: Path, seed: int = 0, resamples: int = 2000) -> Agreement:
@@ -64,16 +64,17 @@ def agreement_with_people(file: Path, seed: int = 0, resamples: int = 2000) -> A
             ratings = zip(system["accuracy"], system["appropriateness"], strict=True)
             raters.append([sum(both) / 2 for both in ratings])
             asked.append(number)
-    people, groups = np.array(raters), np.array(asked)
+    people = np.array(raters)
+    others = [np.delete(people, k, axis=1).mean(1) for k in range(people.shape[1])]
 
-    def correlation(a: Array, b: Array) -> Estimate:
-        return _correlation(a, b, groups, seed, resamples)
+    def correlation(said: list[Array]) -> Estimate:
+        return _correlation(list(zip(said, others, strict=True)), np.array(asked), seed, resamples)
 
     return Agreement(
         answers=len(gold),
         questions=len(set(asked)),
-        gold=correlation(np.array(gold), people.mean(1)),
-        rater=correlation(people[:, 0], people[:, 1:].mean(1)),
+        gold=correlation([np.array(gold)] * len(others)),
+        rater=correlation(list(people.T)),
     )
 
 
@@ -132,15 +133,22 @@ def _polarity(row: Mapping[str, str]) -> Literal["yes", "no"] | None:
     return None
 
 
-def _correlation(a: Array, b: Array, groups: NDArray[np.int64], seed: int, times: int) -> Estimate:
+def _correlation(
+    pairs: list[tuple[Array, Array]], groups: NDArray[np.int64], seed: int, times: int
+) -> Estimate:
+    """Mean over the pairs of columns; resampled by group."""
+
+    def mean(kept: NDArray[np.int64]) -> float:
+        return float(np.mean([spearman(a[kept], b[kept]) for a, b in pairs]))
+
     places = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     random = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(times):
-        some = np.concatenate([places[i] for i in random.integers(len(places), size=len(places))])
-        drawn.append(spearman(a[some], b[some]))
+    drawn = [
+        mean(np.concatenate([places[i] for i in random.integers(len(places), size=len(places))]))
+        for _ in range(times)
+    ]
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(spearman(a, b), float(low), float(high))
+    return Estimate(mean(np.arange(len(groups))), float(low), float(high))
 
 
 def spearman(a: Array, b: Array) -> float:

@@ -15,7 +15,7 @@ from amends.correction_outcomes import CorrectionOutcome, CorrectionOutcomes
 from amends.data_manifest import DataManifest
 from amends.feedback import Correction, Rater, Thumb
 from amends.feedback_store import FeedbackStore
-from amends.run_files import DATA_MANIFEST, write_outcomes
+from amends.run_files import DATA_MANIFEST, read_outcomes, read_versions, write_outcomes
 from amends.runs import Runs
 from amends.store_client import StoreClient
 from amends.verdict import Verdict
@@ -212,3 +212,16 @@ def test_what_does_not_exist_is_named_with_what_does(
     assert "there is none" in amends("lineage", "--adapter", "2", code=1).stderr
     shown = amends("lineage", "--feedback", ANN).stdout
     assert "Not known of 2: what they learned from is not on this disk." in shown
+
+
+def test_outcomes_that_cannot_be_read_are_as_if_there_were_none(
+    train: Round, adapters: AdapterStore, amends_home: Path
+) -> None:
+    train(0, data_manifest(ANN), outcome(ANN, False, True))
+    [manifest] = adapters.list()
+    runs = amends_home / "runs"
+    assert read_outcomes(runs, manifest) is not None
+    (runs / str(manifest.run_id) / "corrections.json").write_text('{"torn": ')
+    assert read_outcomes(runs, manifest) is None
+    [(number, version)] = read_versions(runs, [manifest]).items()
+    assert (number, version.outcomes) == (1, None) and version.data is not None

@@ -74,6 +74,16 @@ def test_a_conversation_begins_with_its_first_message_answered_or_not(
     assert [one.conversation_id for one in store.read_many(["nothing", *begun])] == begun
 
 
+def test_a_conversation_from_before_this_was_noted_does_not_begin_again(
+    store: ConversationStore, redis: StoreClient
+) -> None:
+    conversation_id = store.open("visitor").conversation_id
+    redis.hset(f"amends:conversation:{conversation_id}:messages", "m1", "hello?")
+    store.add_message(conversation_id, "m2", "anybody there?")
+    assert store.messages(conversation_id) == {"m1": "hello?", "m2": "anybody there?"}
+    assert store.begun(0, now_s() + 1, 10) == []
+
+
 def test_a_foreign_conversation_looks_like_one_that_does_not_exist(
     store: ConversationStore,
 ) -> None:

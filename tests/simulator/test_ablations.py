@@ -54,7 +54,9 @@ def test_the_whole_loop_differs_in_a_brigades_window_alone(
 
 def test_each_defence_is_off(environment: pytest.MonkeyPatch) -> None:
     with environment.context() as patch:
-        assert under(ALL["no_kl"], patch).kl_coef == 0
+        found = under(ALL["no_kl"], patch)
+        assert found.kl_coef == 0 and min(found.kl_cap, found.target_kl) > 1e6
+        assert GateThresholds().advisory == {"KL", "drift from the base model"}
     with environment.context() as patch:
         assert under(ALL["single_rm"], patch).reward_members == 1
     with environment.context() as patch:
@@ -62,6 +64,7 @@ def test_each_defence_is_off(environment: pytest.MonkeyPatch) -> None:
     with environment.context() as patch:
         found = under(ALL["no_trust"], patch)
         assert found.visitor_weight == found.anonymous_share == 1 and found.visitor_items > 1e5
+        assert min(found.scalar_share, found.burst_items, found.brigade_visitors) > 1e5
     assert ALL["thumbs_only"].gives == ("thumb",)
     assert (ALL["sft_only"].optimizer, ALL["ppo_only"].optimizer) == ("sft", "ppo")
 

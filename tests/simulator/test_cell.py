@@ -2,14 +2,16 @@
 
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from simulator.customers import training_crowd
 from simulator.proof.ablations import Ablation
-from simulator.proof.cell import Cell, Measured, Played, Size, _copy, _giving, _write
+from simulator.proof.cell import Cell, Measured, Played, Size, _copy, _giving, _read, _write
 from simulator.questions import load_personas, load_questions
+from simulator.round import Following
 from tests.tiny_model import make_tiny_model
 
 
@@ -24,6 +26,14 @@ def test_what_is_finished_is_read_back_and_a_gap_ends_it(tmp_path: Path) -> None
         _write(measured(number), tmp_path / f"round-{number}.json")
     assert cell.finished == [measured(0), measured(1)]
     assert cell.left == 3
+
+
+def test_a_figure_that_is_no_number_is_left_out_and_the_rest_is_read_back(tmp_path: Path) -> None:
+    heard = Following()
+    heard.hear({"kind": "metrics", "values": {"kl": float("nan"), "score": 1.5, "far": 1e400}})
+    found = replace(measured(0), played=Played(1, "published", (), heard.finite))
+    _write(found, tmp_path / "round-0.json")
+    assert _read(tmp_path / "round-0.json").played.figures == {"score": 1.5}
 
 
 def test_a_copy_is_whole_and_leaves_sockets_out(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 Pure; the mathematics is betting.py's. Invariants: a candidate that is as good as the champion is
 ever rolled back with at most the error rate, however often one looks (each kind of outcome gets an
 equal part of it: Bonferroni); one that is worse by the margin in some kind is ever called harmless
-with at most the error rate. What a visitor does beyond three conversations is not counted.
+with at most the error rate. What a visitor does beyond three conversations is not counted. Of
+thumbs and ratings both hold while visitors judge both versions equally often, or while the rate of
+bad judgements does not drift: a judgement is given after the coin was thrown.
 """
 
 from collections import Counter
@@ -50,9 +52,10 @@ def _counted(observed: Sequence[Observation]) -> list[Observation]:
     """Those of which a coin decided; of a visitor the first few."""
     counted, of_visitor = [], Counter[str]()
     for one in observed:
-        of_visitor[one.visitor_id] += 1
-        if 0 < one.share < 1 and of_visitor[one.visitor_id] <= PER_VISITOR:
-            counted.append(one)
+        if 0 < one.share < 1:
+            of_visitor[one.visitor_id] += 1
+            if of_visitor[one.visitor_id] <= PER_VISITOR:
+                counted.append(one)
     return counted
 
 

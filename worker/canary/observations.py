@@ -33,9 +33,11 @@ class Observations:
         pipeline.execute()
 
     def read(self, tried: Comparison) -> list[Observation]:
-        """All of the comparison, in the order in which the conversations began."""
+        """All of the comparison, in the order in which the conversations began. What began before
+        it is another install's, whose versions and moves had the same numbers."""
         stored = cast(list[str], self._redis.hvals(_key(tried)))
-        found = [Observation.model_validate_json(text) for text in stored]
+        every = (Observation.model_validate_json(text) for text in stored)
+        found = [one for one in every if one.began_at >= tried.since]
         return sorted(found, key=lambda one: (one.began_at, one.conversation_id))
 
 

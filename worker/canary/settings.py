@@ -34,7 +34,7 @@ class CanarySettings(BaseSettings):
         1000, ge=1, description="of the candidate's, after which it was tried enough"
     )
     settle_s: float = Field(
-        900.0, ge=0, description="from its first message until a conversation counts, as it is then"
+        900.0, gt=0, description="from its first message until a conversation counts, as it is then"
     )
 
     @model_validator(mode="after")

@@ -43,8 +43,7 @@ def fit_ensemble(
 ) -> Ensemble:
     """On features (A, L) and (A, O): shrunk step by step, as long as left-out customers are
     predicted better (out-of-bag estimate, Breiman 1996)."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    draws = [_customer_draws(views, generator) for _ in range(settings.members)]
+    draws = _customer_draws(views, settings)
     best: Ensemble | None = None
     for shrinkage in SHRINKAGES:
         scaling = Scaling.of(lm, overlap, settings, shrinkage)
@@ -91,11 +90,15 @@ class Scaling:
         return (features - self.mean) / self.std * self.prior
 
 
-def _customer_draws(views: Views, generator: torch.Generator) -> Tensor:
-    """How often each customer is drawn, with replacement (C,)."""
+def _customer_draws(views: Views, settings: RewardHeadSettings) -> list[Tensor]:
+    """How often each member draws each customer, with replacement, (C,) each. A member alone sees
+    everybody: then nobody is left out who could ask for shrinkage."""
     count = len(views.customers)
-    drawn = torch.randint(count, (count,), generator=generator)
-    return torch.bincount(drawn, minlength=count).double()
+    if settings.members == 1:
+        return [torch.ones(count, dtype=torch.float64)]
+    generator = torch.Generator().manual_seed(settings.seed)
+    drawn = [torch.randint(count, (count,), generator=generator) for _ in range(settings.members)]
+    return [torch.bincount(customers, minlength=count).double() for customers in drawn]
 
 
 class Fit:

@@ -56,14 +56,14 @@ class Likelihood:
             "log_scale": 2,  # thumbs, ratings
             "thumb_bias": 1,
             "cut_points": RATING_LEVELS - 1,
-            "leniency": len(self.views.raters),  # of a rater, in thumbs and ratings alike
+            "leniency": len(self.views.raters),  # in units of rater_std; thumbs and ratings alike
         }
 
     def losses(self, scores: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Unweighted losses per item of each view; `scores` (A,) of the table."""
         views = self.views
         scale = parameters["log_scale"].exp()
-        leniency = parameters["leniency"]
+        leniency = self.settings.rater_std * parameters["leniency"]
         return {
             "pairs": pair_loss(
                 scores[views.chosen],
@@ -103,7 +103,7 @@ class Likelihood:
         """Priors; the thumbs' common leniency and the cut points are nearly free."""
         return (
             gaussian_penalty(parameters["log_scale"], self.settings.scale_std)
-            + gaussian_penalty(parameters["leniency"], self.settings.rater_std)
+            + gaussian_penalty(parameters["leniency"], 1.0)
             + gaussian_penalty(parameters["thumb_bias"], 5.0)
             + gaussian_penalty(parameters["cut_points"], 5.0)
         )

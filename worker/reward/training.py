@@ -26,6 +26,7 @@ from worker.reward.reward_head import RewardHead, Scores, fit_reward_head
 from worker.reward.reward_head_store import load_reward_head, save_reward_head
 
 JUDGE_SEED = 1000
+JUDGE_MEMBERS = 4
 JUDGE_MIN_PAIRS = 10  # it is measured on the train side before it is believed
 
 
@@ -99,8 +100,12 @@ def train_reward_models(
         before = _opinion(previous, features, table, frozen[0], overlap)
         report = report_reward_head(head, dataset.holdout, table, lm, overlap, before)
     lm, samples = frozen
-    fewest = min(JUDGE_MIN_PAIRS, settings.min_pairs)
-    other = replace(wanted, min_pairs=fewest, seed=settings.seed + JUDGE_SEED)
+    # The judge stays what it is, however the reward model is set.
+    other = RewardHeadSettings(
+        min_pairs=min(JUDGE_MIN_PAIRS, settings.min_pairs),
+        members=max(JUDGE_MEMBERS, settings.reward_members),
+        seed=settings.seed + JUDGE_SEED,
+    )
     with suppress(NotEnoughData):  # then the gate refuses: it has nothing to judge by
         centre = (samples, style)
         head = _fitted(folder / "judge", lm, overlap, dataset.holdout, table, other, centre)
@@ -114,6 +119,7 @@ def _head_settings(settings: LearningSettings) -> RewardHeadSettings:
         min_pairs=settings.min_pairs,
         members=settings.reward_members,
         rater_std=settings.rater_std,
+        scalar_share=settings.scalar_share,
         seed=settings.seed,
     )
 

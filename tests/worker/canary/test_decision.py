@@ -118,6 +118,13 @@ def test_one_visitor_counts_three_times_at_most() -> None:
     assert report.decision == "going_on"
 
 
+def test_conversations_without_a_coin_do_not_use_up_a_visitors_three() -> None:
+    alone = [one.model_copy(update={"share": 1.0, "visitor_id": "v"}) for one in observed(5)]
+    tossed = [one.model_copy(update={"visitor_id": "v"}) for one in observed(2)]
+    report = decide(TRIED, [*alone, *tossed], SETTINGS, 0.0)
+    assert report.candidate_conversations + report.champion_conversations == 2
+
+
 def test_without_a_champion_beside_it_nothing_is_counted() -> None:
     everything = [one.model_copy(update={"share": 1.0}) for one in observed(500)]
 

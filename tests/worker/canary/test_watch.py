@@ -15,6 +15,7 @@ from amends.record import new_id, now_s
 from amends.verdict import Verdict
 from tests.server.published import publish
 from worker.canary import watch
+from worker.canary.comparison import comparison
 from worker.canary.settings import CanarySettings
 
 SETTINGS = CanarySettings(settle_s=60)
@@ -159,6 +160,20 @@ def test_what_was_counted_once_is_not_counted_otherwise_later(
     counted = [sum(f.candidate_bad + f.champion_bad for f in r.figures) for r in (first, second)]
     assert counted == [0, 10]
     assert second.candidate_conversations + second.champion_conversations == 25
+
+
+def test_what_another_installs_candidate_of_this_number_did_does_not_count(
+    of: watch.Sources, talk: Talk
+) -> None:
+    tried = comparison(of.alias_file.rows())
+    assert tried is not None
+    talk(1, candidate_bad=1.0, champion_bad=1.0)
+    watch.look(of, SETTINGS, later())
+    [seen] = of.observations.read(tried)
+    older = seen.model_copy(update={"conversation_id": "older", "began_at": tried.since - 1})
+    of.observations.add(tried, [older])
+
+    assert of.observations.read(tried) == [seen]
 
 
 def test_a_long_backlog_is_counted_over_several_looks(

@@ -113,6 +113,24 @@ def test_without_other_views_the_head_is_penalised_logistic_regression() -> None
     assert gradient.abs().max().item() < 1e-4
 
 
+def test_raters_who_are_taken_as_equal_are_as_if_all_were_one() -> None:
+    """A tiny spread is fitted to the same minimum as no leniency at all."""
+    data = simulate(pairs=90, thumbs=150, ratings=90, raters=60, lm_features=60)
+    views = make_views(data.examples, data.table)
+    features = torch.cat([data.lm, data.overlap], 1)
+    everybody = torch.ones(len(views.customers)).double()
+    settings = replace(UNCAPPED, rater_std=1e-6, max_iterations=3000)
+    equal = Fit(features, views, settings).member(everybody)
+    one_rater = replace(
+        views,
+        raters=("all",),
+        thumb_rater=torch.zeros_like(views.thumb_rater),
+        rating_rater=torch.zeros_like(views.rating_rater),
+    )
+    alone = Fit(features, one_rater, settings).member(everybody)
+    assert equal["weights"].tolist() == pytest.approx(alone["weights"].tolist(), abs=1e-3)
+
+
 def test_thumbs_never_outweigh_the_cap() -> None:
     data = simulate(pairs=50, thumbs=500, ratings=50)
     head = fit(data, RewardHeadSettings(scalar_share=0.5))

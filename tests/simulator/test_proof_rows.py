@@ -1,0 +1,81 @@
+"""From finished rounds to rows: signs, pairing and what was not measured."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulator.proof.cell import Measured, Played
+from simulator.results import Results
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from rounds.rows import add_comparisons, add_rounds, published_worse
+from rounds.table import markdown
+
+QUESTIONS = tuple(f"q{i // 2}" for i in range(20))
+
+
+def measured(number: int, stars: float, outcome: Any = "published", **figures: float) -> Measured:
+    played = Played(number, outcome, (), {f"gate/{k}": v for k, v in figures.items()})
+    satisfaction = tuple(stars + 0.1 * (i % 3) for i in range(20))
+    return Measured(number, played, satisfaction, QUESTIONS, 60.0, "abc")
+
+
+START = measured(0, 2.0, "start")
+BETTER = measured(1, 3.0, kl_to_base=4.0, candidate_reward=1.5, champion_reward=0.5)
+REFUSED = replace(BETTER, round=2, played=Played(1, "refused", ("no",)))
+WORSE = measured(3, 2.5, kl_to_base=9.0, candidate_reward=2.0, champion_reward=0.25)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[dict[str, Any]]:
+    results = Results(tmp_path / "loop.json")
+    rounds = {
+        ("none", 1): [START, BETTER, REFUSED, WORSE],
+        ("sft_only", 1): [START, replace(measured(1, 2.25), played=Played(1, "published"))],
+    }
+    add_rounds(results, rounds, expert=5.0)
+    add_comparisons(results, rounds)
+    return results.rows
+
+
+def values(rows: list[dict[str, Any]], metric: str, ablation: str = "none") -> list[float]:
+    return [
+        round(row["value"], 6)
+        for row in rows
+        if row["metric"] == metric and row["setting"].get("ablation", ablation) == ablation
+    ]
+
+
+def test_what_customers_feel_and_what_was_gained(rows: list[dict[str, Any]]) -> None:
+    assert values(rows, "gold_gain") == [1.0, 1.0, 0.5]
+    start = sum(START.satisfaction) / 20
+    assert values(rows, "gap_closed")[0] == pytest.approx(1 / (5 - start), abs=1e-6)
+
+
+def test_a_refused_round_leaves_distance_and_opinion_as_they_were(
+    rows: list[dict[str, Any]],
+) -> None:
+    assert values(rows, "sqrt_kl") == [0.0, 2.0, 2.0, 3.0]
+    assert values(rows, "proxy_score") == [0.0, 1.0, 1.0, 2.75]
+
+
+def test_an_opinion_that_nobody_had_is_absent(rows: list[dict[str, Any]]) -> None:
+    assert values(rows, "proxy_score", "sft_only") == [0.0]
+    assert "| sft_only | 1 | 1 | " in markdown(rows)
+
+
+def test_a_published_version_that_is_worse_is_counted(rows: list[dict[str, Any]]) -> None:
+    assert published_worse([START, BETTER, REFUSED, WORSE], 1) == 1
+    assert values(rows, "published_worse") == [1.0]
+    assert published_worse([BETTER, replace(WORSE, played=Played(1, "refused"))], 1) == 0
+
+
+def test_what_the_whole_loop_gains_over_an_ablation_is_of_the_same_round(
+    rows: list[dict[str, Any]],
+) -> None:
+    [over] = [row for row in rows if row["metric"] == "gold_gain_over"]
+    assert over["value"] == pytest.approx(0.75) and over["low"] <= 0.75 <= over["high"]
+    assert over["setting"]["round"] == 1 and over["setting"]["over"] == "sft_only"
