@@ -98,14 +98,14 @@ class Bench:
         self._results = results
 
     def dstc9(self, group: DstcGroup) -> None:
-        """The adapter and the peer are measured where the same passage may be on both sides."""
+        """The adapter and the peer take minutes a seed: on one split."""
         name = {"dataset": "dstc9", "groups": group}
         examples = dstc9(self._folder, self._reader, group)
         trials = self._trials(examples)
         found = []
         for seed in SEEDS:
             train, test = sides(examples, seed)
-            slow = group == "question"
+            slow = {"adapter", "trl"} if group == "question" else set()
             opinions = self._pair_opinions(f"dstc9 by {group}", trials, train, test, seed, slow)
             _say(f"dstc9 by {group}", seed, "ours, all views")
             opinions["frozen", "all"] = trials.frozen(train)
@@ -123,7 +123,7 @@ class Bench:
         parts = [sides(examples, seed, HH_PAIRS) for seed in SEEDS]
         trials = self._trials(union(parts))
         found = [
-            Trial(test, self._pair_opinions("hh_helpful", trials, train, test, seed))
+            Trial(test, self._pair_opinions("hh_helpful", trials, train, test, seed, {"trl"}))
             for seed, (train, test) in zip(SEEDS, parts, strict=True)
         ]
         self._report_pairs({"dataset": "hh_helpful"}, trials.table, found)
@@ -180,15 +180,17 @@ class Bench:
         train: Examples,
         test: Examples,
         seed: int,
-        slow: bool = True,
+        slow: set[str],
     ) -> dict[tuple[str, str], Opinion]:
+        """Of heads on frozen features, and of those in `slow` that were not skipped."""
         train, test = Examples(pairs=train.pairs), Examples(pairs=test.pairs)
+        slow = slow - self._skipped
         _say(name, seed, "ours, pairs")
         opinions = {("frozen", "pairs"): trials.frozen(train)}
-        if slow and "adapter" not in self._skipped:
+        if "adapter" in slow:
             _say(name, seed, "ours with an adapter, pairs")
             opinions["adapter", "pairs"] = trials.adapted(train, test, seed)
-        if slow and "trl" not in self._skipped:
+        if "trl" in slow:
             _say(name, seed, f"{TRL}, pairs")
             task = {"model": str(self._model), "seed": seed, "threads": self._threads, **PEER}
             try:
