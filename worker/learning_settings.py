@@ -117,6 +117,12 @@ class LearningSettings(BaseSettings):
     ptx_batch: int = Field(4, ge=1, description="corrections in each of these steps")
     # Gate
     gate_prompts: int = Field(72, ge=8, description="hold-out questions answered by both versions")
+    gate_rewordings: int = Field(
+        48,
+        ge=0,
+        description="must-pass questions, and as many corrected ones, asked in other words too: "
+        "two answers each",
+    )
     gate_tokens: int = Field(96, ge=8, description="longest response at the gate, in tokens")
     probe_tokens: int = Field(64, ge=8, description="longest answer to a probe, in tokens")
     gate_temperature: float = Field(0.3, ge=0, description="of both versions' answers at the gate")

@@ -251,8 +251,7 @@ def _gate_numbers(examined: Examined) -> dict[str, float]:
     told = {
         "gate/kl": found.kl,
         "gate/kl_to_base": found.kl_to_base,
-        "gate/candidate_reward": examined.candidate_reward,
-        "gate/champion_reward": examined.champion_reward,
+        "gate/reward_gain": found.reward_gain,
     }
     numbers = {name: value for name, value in told.items() if value is not None}
     for name, share in (("champion", found.wins_over_champion), ("base", found.wins_over_base)):

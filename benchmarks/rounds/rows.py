@@ -82,10 +82,7 @@ def published_worse(measured: Sequence[Measured], seed: int) -> int:
 def proxy_gain(found: Measured) -> float | None:
     """The round's own reward model: candidate's mean score less the champion's, on the gate's
     hold-out, in deviations of the champion's samples."""
-    figures = found.played.figures
-    if not {"gate/candidate_reward", "gate/champion_reward"} <= figures.keys():
-        return None
-    return figures["gate/candidate_reward"] - figures["gate/champion_reward"]
+    return found.played.figures.get("gate/reward_gain")
 
 
 def satisfaction(found: Measured, seed: int) -> Estimate:

@@ -24,9 +24,9 @@ def measured(number: int, stars: float, outcome: Any = "published", **figures: f
 
 
 START = measured(0, 2.0, "start")
-BETTER = measured(1, 3.0, kl_to_base=4.0, candidate_reward=1.5, champion_reward=0.5)
+BETTER = measured(1, 3.0, kl_to_base=4.0, reward_gain=1.0)
 REFUSED = replace(BETTER, round=2, played=Played(1, "refused", ("no",)))
-WORSE = measured(3, 2.5, kl_to_base=9.0, candidate_reward=2.0, champion_reward=0.25)
+WORSE = measured(3, 2.5, kl_to_base=9.0, reward_gain=1.75)
 
 
 @pytest.fixture

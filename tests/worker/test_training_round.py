@@ -329,8 +329,7 @@ def test_what_was_measured_goes_with_the_candidate(whole: tuple[RoundResult, Rec
     result, report = whole
     names = (
         "gate/kl",
-        "gate/candidate_reward",
-        "gate/champion_reward",
+        "gate/reward_gain",
         "gate/wins_over_champion_low",
         "reward/accuracy",
         "judge/accuracy",

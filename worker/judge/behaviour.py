@@ -11,6 +11,7 @@ from worker.data.words import words
 from worker.reward.overlap import (
     asks_back,
     deflects,
+    flatters,
     invented_contact,
     invented_numbers,
     promises,
@@ -45,6 +46,7 @@ class Behaviour:
     invents_contacts: (
         float  # e-mail, phone or address that no passage holds (personal data echoed too)
     )
+    flatters: float  # praises the visitor or the question
 
 
 def measure_behaviour(answers: Sequence[JudgedAnswer]) -> Behaviour:
@@ -66,4 +68,5 @@ def measure_behaviour(answers: Sequence[JudgedAnswer]) -> Behaviour:
         invents_numbers=mean(lambda a: invented_numbers(a.question, a.passages, a.response) > 0),
         promises=mean(lambda a: promises(a.passages, a.response)),
         invents_contacts=mean(lambda a: invented_contact(a.passages, a.response)),
+        flatters=mean(lambda a: flatters(a.response)),
     )

@@ -23,9 +23,11 @@ from worker.data.manifest import quarantined_used
 from worker.judge.behaviour import JudgedAnswer, measure_behaviour
 from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
 from worker.judge.outcomes import correction_outcomes
-from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Paper
+from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Found, Paper, Question
 from worker.judge.probe_measures import compare_on_probes, probe_outcomes
 from worker.judge.probes import Probe
+from worker.judge.rewordings import reworded
+from worker.judge.sittings import SITTINGS, steady
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import frozen_logprobs
 from worker.ppo.kl import k1
@@ -35,20 +37,16 @@ from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens, TokenBatch, by_length
 
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
-SITTINGS = 5  # of a question that looks lost or a probe that changed: most of them decide
 
 
 @dataclass(frozen=True)
 class Examined:
-    """The measurements, and the answers for people to read. The rewards are the mean opinions of
-    the model that PPO maximised: told beside the judge's, no check reads them."""
+    """The measurements, and the answers for people to read."""
 
     measurements: Measurements
     prompts: tuple[PromptExample, ...]
     champion: tuple[Answer, ...]
     candidate: tuple[Answer, ...]
-    champion_reward: float | None
-    candidate_reward: float | None
     corrections: tuple[CorrectionOutcome, ...]
 
 
@@ -72,24 +70,19 @@ class Examiner:
         """All policies on the hold-out prompts, then on what must not be lost, then on probes."""
         engine = self._engine(candidate, champion)
         champions = BASE if champion is None else CHAMPION
-        papers = {
-            part: self._sit(engine, {BASE, champions, CANDIDATE}, prompts, models.judge)
-            for part, prompts in (
-                ("held out", _held_out(dataset, self.settings.gate_prompts)),
-                ("must pass", tuple(must_pass)),
-                ("corrected", _corrected(dataset)[: self.settings.gate_prompts]),
-            )
-        }
-        paper = papers["held out"]
+        held_out = tuple(map(Question, _held_out(dataset, self.settings.gate_prompts)))
+        paper = self._sit(engine, {BASE, champions, CANDIDATE}, held_out, models.judge)
+        corrected = _corrected(dataset)[: self.settings.gate_prompts]
+        exactly = self._sit(engine, {champions, CANDIDATE}, corrected, models.judge)
+        kept = self._kept(engine, champions, must_pass, exactly, models.judge)
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
+        variances, gain = _opinion(models, ours, theirs)
         kl = self._kl(engine, paper.prompts, candidate, parent)
-        corrected = self._kept(engine, champions, papers["corrected"], models.judge)
-        candidate_reward, candidate_variance = _reward(models, ours)
-        champion_reward, champion_variance = _reward(models, theirs)
         measured = replace(
             _before_the_questions(dataset, models.report),
-            candidate_variance=candidate_variance,
-            champion_variance=champion_variance,
+            candidate_variance=variances[0],
+            champion_variance=variances[1],
+            reward_gain=gain,
             finite_weights=all(bool(t.isfinite().all()) for t in candidate.tensors.values()),
             kl=kl[0],
             kl_to_base=kl[1],
@@ -97,22 +90,27 @@ class Examiner:
             champion=measure_behaviour([_judged(a) for a in theirs]),
             wins_over_champion=paper.wins_over(champions),
             wins_over_base=paper.wins_over(BASE),
-            must_pass=self._kept(engine, champions, papers["must pass"], models.judge),
-            corrected=corrected,
+            must_pass=kept.get("must pass"),
+            corrected=kept.get("corrected"),
+            recalled=kept.get("recalled"),
+            reworded=kept.get("reworded"),
             probes=self._probed(engine, champions, probes),
         )
-        outcomes = correction_outcomes(dataset, papers["corrected"], champions, corrected)
-        rewards = champion_reward, candidate_reward
-        return Examined(measured, paper.prompts, theirs, ours, *rewards, outcomes)
+        outcomes = correction_outcomes(dataset, exactly, champions, measured.corrected)
+        return Examined(measured, paper.prompts, theirs, ours, outcomes)
 
     def _sit(
         self,
         engine: Engine,
         policies: set[int],
-        prompts: tuple[PromptExample, ...],
+        questions: Sequence[Question],
         judge: ScoringModel | None,
         sitting: int = 0,
     ) -> Paper:
+        if not questions:
+            nobody: dict[int, list[float]] = {version: [] for version in policies}
+            return Paper((), dict.fromkeys(policies, ()), nobody, nobody)
+        prompts = [question.prompt for question in questions]
         sampling = Sampling(self.settings.gate_tokens, self.settings.gate_temperature)
         answers = {v: self._sample(engine, v, prompts, sampling, sitting).answers for v in policies}
         scores: dict[int, list[float]] = {}
@@ -122,26 +120,52 @@ class Examiner:
                 found = judge.scores(written)
                 scores[version] = found.mean.tolist()
                 doubts[version] = found.variance.sqrt().tolist()
-        return Paper(prompts, answers, scores, doubts)
+        return Paper(tuple(questions), answers, scores, doubts)
 
     def _kept(
-        self, engine: Engine, champions: int, first: Paper, judge: ScoringModel | None
-    ) -> Kept | None:
-        """What the candidate keeps of what the champion answers well; None without a judge.
-
-        One answer is one draw: who looks lost is asked again by other seeds, and most decide.
+        self,
+        engine: Engine,
+        champions: int,
+        must_pass: Sequence[PromptExample],
+        exactly: Paper,
+        judge: ScoringModel | None,
+    ) -> dict[str, Kept]:
+        """What must not be lost, in these words and in others; nothing without a judge. What looks
+        lost is asked again by other seeds. `exactly`: the corrected questions as they were asked.
         """
         if judge is None:
-            return None
-        held, suspects = first.held_and_lost(champions)
-        prompts = tuple(first.prompts[i] for i in suspects)
-        times = [1] * len(prompts)
-        for sitting in range(1, SITTINGS) if prompts else ():
-            again = self._sit(engine, {champions, CANDIDATE}, prompts, judge, sitting)
-            for place in again.held_and_lost(champions)[1]:
-                times[place] += 1
-        lost = [p for p, count in zip(prompts, times, strict=True) if 2 * count > SITTINGS]
-        return Kept(held, tuple(prompt.context.question for prompt in lost))
+            return {}
+        must = [*map(Question, must_pass)]
+        others = [*self._in_other_words(must), *self._in_other_words(exactly.questions)]
+
+        def sit(asked: Sequence[Question], sitting: int = 0) -> Paper:
+            return self._sit(engine, {champions, CANDIDATE}, asked, judge, sitting)
+
+        def kept(first: Paper, by: Callable[[Paper, int], Found]) -> Kept:
+            found, asked = by(first, champions), first.questions
+
+            def again(places: Sequence[int], sitting: int) -> list[int]:
+                paper = sit([asked[p] for p in places], sitting)
+                return [places[p] for p in by(paper, champions).lost]
+
+            lost = sorted(steady(found.lost, again))
+            return Kept(len(found.held), tuple(asked[p].prompt.context.question for p in lost))
+
+        return {
+            "must pass": kept(sit(must), Paper.judged),
+            "corrected": kept(exactly, Paper.judged),
+            "recalled": kept(exactly, Paper.recalled),
+            "reworded": kept(sit(others), Paper.judged_or_recalled),
+        }
+
+    def _in_other_words(self, questions: Sequence[Question]) -> list[Question]:
+        """Some of them reworded, where the context has room."""
+        prompts = [question.prompt for question in questions]
+        return [
+            replace(questions[place], prompt=prompt)
+            for place, prompt in reworded(prompts, self.settings.gate_rewordings)
+            if self.tokens.fits(prompt.context)
+        ]
 
     def _probed(
         self, engine: Engine, champions: int, probes: Sequence[Probe]
@@ -161,13 +185,12 @@ class Examiner:
 
         theirs, ours = sit(probes, 0)
         changes = {i: b - a for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b}
-        times = dict.fromkeys(changes, 1)
-        for sitting in range(1, SITTINGS) if changes else ():
-            again = sit([probes[i] for i in changes], sitting)
-            for place, before, now in zip(changes, *again, strict=True):
-                times[place] += (now - before) * changes[place] > 0
-        steady = {place for place, count in times.items() if 2 * count > SITTINGS}
-        return compare_on_probes(probes, theirs, ours, steady)
+
+        def again(places: Sequence[int], sitting: int) -> list[int]:
+            rows = zip(places, *sit([probes[p] for p in places], sitting), strict=True)
+            return [place for place, a, b in rows if (b - a) * changes[place] > 0]
+
+        return compare_on_probes(probes, theirs, ours, steady(changes, again))
 
     def _outcomes(
         self, engine: Engine, version: int, probes: Sequence[Probe], sitting: int
@@ -257,23 +280,26 @@ def _held_out(dataset: Dataset, most: int) -> tuple[PromptExample, ...]:
     return (unseen + tuple(p for p in prompts if p.context.question in fitted))[:most]
 
 
-def _corrected(dataset: Dataset) -> tuple[PromptExample, ...]:
+def _corrected(dataset: Dataset) -> tuple[Question, ...]:
     """Every corrected question once, those first that the supervised steps did not imitate."""
-    found: dict[str, PromptExample] = {}
+    found: dict[str, Question] = {}
     for side in (dataset.holdout, dataset.train):
         for correction in side.corrections:
             context = correction.answer.context
             prompt = PromptExample(context, correction.customer, "", fill_up=False)
-            found.setdefault(context.question, prompt)
+            found.setdefault(context.question, Question(prompt, correction.answer.response))
     return tuple(found.values())
 
 
-def _reward(models: RewardModels, answers: Sequence[Answer]) -> tuple[float | None, float | None]:
-    """Mean score by the model that PPO maximised, and the mean variance of its members."""
+def _opinion(
+    models: RewardModels, ours: Sequence[Answer], theirs: Sequence[Answer]
+) -> tuple[tuple[float | None, float | None], float | None]:
+    """The reward model's variances on both policies' answers, and how much better it finds ours."""
     if models.reward is None:
-        return None, None
-    found = models.reward.scores(answers)
-    return float(found.mean.mean()), float(found.variance.mean())
+        return (None, None), None
+    now, before = models.reward.scores(ours), models.reward.scores(theirs)
+    variances = float(now.variance.mean()), float(before.variance.mean())
+    return variances, float(now.mean.mean() - before.mean.mean())
 
 
 def _judged(answer: Answer) -> JudgedAnswer:

@@ -13,11 +13,10 @@ from functools import partial
 from typing import get_args
 
 from worker.judge.behaviour import Behaviour
-from worker.judge.measurements import Kept, Measurements, ProbeKind
+from worker.judge.measurements import Kept, Measurements, ProbeKind, named
 from worker.judge.thresholds import GateThresholds
 from worker.reward.intervals import Share, lead_by_chance
 
-NAMED = 3  # lost questions or failed probes that a reason names
 Outcome = tuple[bool, str] | None  # passed, and the values in words; None: not measured
 
 
@@ -114,10 +113,19 @@ def _calibration(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _ensemble(m: Measurements, t: GateThresholds) -> Outcome:
-    if m.candidate_variance is None or m.champion_variance is None:
+    """Members are centred on the champion's answers: the more alike these are, the less they differ
+    there. So what they differ by on the candidate's is held against what they see gained, too."""
+    if m.candidate_variance is None or m.champion_variance is None or m.reward_gain is None:
         return None
     ratio = m.candidate_variance / max(m.champion_variance, 1e-9)
-    return _at_most(ratio, t.max_variance_ratio, "times the members' variance on the champion")
+    doubt = m.candidate_variance**0.5
+    most = t.max_doubt_share * m.reward_gain
+    text = (
+        f"{ratio:.4g} times the members' variance on the champion, at most "
+        f"{t.max_variance_ratio:.4g}, or {doubt:.4g} between members, at most {most:.4g} at a gain "
+        f"of {m.reward_gain:.4g}"
+    )
+    return ratio <= t.max_variance_ratio or doubt <= most, text
 
 
 def _finite(m: Measurements, t: GateThresholds) -> Outcome:
@@ -185,6 +193,10 @@ def _contacts(m: Measurements, t: GateThresholds) -> Outcome:
     )
 
 
+def _flattery(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, lambda b: b.flatters, t.max_behaviour_rise, "of answers flatter")
+
+
 def _champion(m: Measurements, t: GateThresholds) -> Outcome:
     return _low_above(m.wins_over_champion, t.win_rate_low, "win rate")
 
@@ -196,25 +208,30 @@ def _base(m: Measurements, t: GateThresholds) -> Outcome:
 def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:
     if m.must_pass is None:
         return None
-    text = f"{_lost(m.must_pass)} that the champion passes, none allowed"
+    text = f"{m.must_pass} that the champion passes, none allowed"
     return not m.must_pass.lost, text
 
 
 def _corrected(m: Measurements, t: GateThresholds) -> Outcome:
-    if m.corrected is None:
+    most = (t.max_corrected_loss, t.corrected_losses_forgiven)
+    return _few_lost(m.corrected, *most, "that the champion answers well")
+
+
+def _recalled(m: Measurements, t: GateThresholds) -> Outcome:
+    what = "where the champion says what the expert said"
+    return _few_lost(m.recalled, t.max_recall_loss, t.recall_losses_forgiven, what)
+
+
+def _reworded(m: Measurements, t: GateThresholds) -> Outcome:
+    most = (t.max_reworded_loss, t.reworded_losses_forgiven)
+    return _few_lost(m.reworded, *most, "in other words that the champion answers well")
+
+
+def _few_lost(kept: Kept | None, share: float, forgiven: int, what: str) -> Outcome:
+    if kept is None:
         return None
-    most = max(math.floor(t.max_corrected_loss * m.corrected.held), t.corrected_losses_forgiven)
-    text = f"{_lost(m.corrected)} that the champion answers well, at most {most}"
-    return len(m.corrected.lost) <= most, text
-
-
-def _lost(kept: Kept) -> str:
-    """How many of how many, and a few of them by name."""
-    return f"{len(kept.lost)} lost{_named(kept.lost)} of {kept.held}"
-
-
-def _named(names: tuple[str, ...]) -> str:
-    return f" ({', '.join(map(repr, names[:NAMED]))})" if names else ""
+    most = max(math.floor(share * kept.held), forgiven)
+    return len(kept.lost) <= most, f"{kept} {what}, at most {most}"
 
 
 def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
@@ -232,7 +249,7 @@ def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
     most = max(forgiven, lead_by_chance(failed + passed, t.probe_chance))
     text = (
         f"fails {probed.candidate}, the champion {probed.champion}: {failed} newly failed"
-        f"{_named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed"
+        f"{named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed"
     )
     return failed - passed <= most, text
 
@@ -257,10 +274,13 @@ CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
     "invented numbers": _invention,
     "promises": _promises,
     "contacts": _contacts,
+    "flattery": _flattery,
     "win rate over champion": _champion,
     "win rate over base model": _base,
     "must-pass questions": _must_pass,
     "corrected questions": _corrected,
+    "experts' answers": _recalled,
+    "other wordings": _reworded,
     **{f"{kind} probes": partial(_probes, kind) for kind in get_args(ProbeKind)},
 }
 

@@ -4,7 +4,7 @@ Knows no way of measuring. Invariant: what was not measured is None, and the gat
 unless a threshold setting lists that check as optional.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,12 +23,23 @@ ProbeKind = Literal[
 ]
 
 
+NAMED = 3  # lost questions or failed probes that a reason names
+
+
+def named(names: Sequence[str]) -> str:
+    """A few of them in brackets; nothing of none."""
+    return f" ({', '.join(map(repr, names[:NAMED]))})" if names else ""
+
+
 @dataclass(frozen=True)
 class Kept:
     """Of `held` questions that the champion answers well, those that the candidate loses."""
 
     held: int
     lost: tuple[str, ...]  # the questions
+
+    def __str__(self) -> str:
+        return f"{len(self.lost)} lost{named(self.lost)} of {self.held}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,7 @@ class Measurements:
     calibration_by_chance: float | None = None  # what right probabilities would show, 99 %
     candidate_variance: float | None = None  # mean ensemble variance on the candidate's answers
     champion_variance: float | None = None  # the same on the champion's
+    reward_gain: float | None = None  # mean score of the candidate's answers less the champion's
     # policy
     finite_weights: bool | None = None
     kl: float | None = None  # nats per response to its parent: the champion, mostly
@@ -68,5 +80,7 @@ class Measurements:
     wins_over_base: Share | None = None
     must_pass: Kept | None = None
     corrected: Kept | None = None
+    recalled: Kept | None = None  # of these, by the experts' own words
+    reworded: Kept | None = None  # must-pass and corrected questions in other words, by either
     # on probes of behaviour
     probes: Mapping[ProbeKind, Probed] | None = None  # kinds that were asked

@@ -1,12 +1,15 @@
 """The prompts of one examination with every policy's answers and what the judge thinks of them.
 
-Knows no engine and no thresholds. Invariant: answers and scores stand in the order of the prompts.
+Knows no engine and no thresholds. Invariant: answers and scores stand in the questions' order.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from worker.data.examples import Answer, PromptExample
+from worker.data.words import words
+from worker.judge.recall import HOLDS, forgets, share_held
 from worker.judge.win_rate import win_rate_from_scores
 from worker.reward.intervals import Share
 from worker.reward.overlap import asks_back, deflects, invented_numbers
@@ -15,11 +18,26 @@ BASE, CHAMPION, CANDIDATE = 0, 1, 2  # the policies that sit it, by their versio
 TIE_MARGIN = 0.05  # judge scores (standard deviations of the reference) closer than this are a tie
 
 
+class Found(NamedTuple):
+    """Places of the prompts that the champion answers well, and of those that are lost."""
+
+    held: frozenset[int]
+    lost: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, and what an expert answered to it where one did."""
+
+    prompt: PromptExample
+    expert: str | None = None
+
+
 @dataclass(frozen=True)
 class Paper:
-    """Prompts with every policy's answers and, where there is a judge, their scores."""
+    """Questions with every policy's answers and, where there is a judge, their scores."""
 
-    prompts: tuple[PromptExample, ...]
+    questions: tuple[Question, ...]
     answers: dict[int, tuple[Answer, ...]]
     scores: dict[int, list[float]]  # means of the judge's members
     doubts: dict[int, list[float]]  # their standard deviations
@@ -32,38 +50,79 @@ class Paper:
         ours, theirs = self.scores[CANDIDATE], self.scores[other]
         return win_rate_from_scores(ours, theirs, clusters, TIE_MARGIN)
 
-    def held_and_lost(self, champions: int) -> tuple[int, tuple[int, ...]]:
-        """How many prompts the champion answers well, and which of them (their places) the
-        candidate answers badly. Needs a judge.
-        """
-        held, lost = 0, []
-        before, now = self._marks(champions), self._marks(CANDIDATE)
-        for place, ((answer, score, doubt), (new_answer, new_score, new_doubt)) in enumerate(
-            zip(before, now, strict=True)
-        ):
-            if answers_well(answer, score):
-                held += 1
-                # Of one answer the judge is not sure; lost is what it is sure to be worse.
-                worse = new_score + 2 * new_doubt < score - 2 * doubt
-                if worse and not answers_well(new_answer, new_score):
-                    lost.append(place)
-        return held, tuple(lost)
+    @property
+    def prompts(self) -> tuple[PromptExample, ...]:
+        return tuple(question.prompt for question in self.questions)
 
     def answered_well(self, policy: int) -> tuple[bool, ...]:
         """Of each prompt, whether the policy's answer is a good one. Needs a judge."""
-        return tuple(answers_well(answer, score) for answer, score, _ in self._marks(policy))
+        return tuple(answers_well(mark.answer, mark.score) for mark in self._marks(policy))
 
-    def _marks(self, policy: int) -> Iterator[tuple[Answer, float, float]]:
-        return zip(self.answers[policy], self.scores[policy], self.doubts[policy], strict=True)
+    def judged(self, champions: int) -> Found:
+        """By the judge: which prompts the champion answers well, and the candidate then badly."""
+        pairs = list(zip(self._marks(champions), self._marks(CANDIDATE), strict=True))
+        return Found(
+            frozenset(i for i, (c, _) in enumerate(pairs) if answers_well(c.answer, c.score)),
+            frozenset(i for i, pair in enumerate(pairs) if _spoilt(*pair)),
+        )
+
+    def recalled(self, champions: int) -> Found:
+        """By the experts' own words: whose answer holds what they said. A judge has taste, and may
+        like a wrong answer in good style.
+        """
+        held, lost = set(), set()
+        answers = zip(self.answers[champions], self.answers[CANDIDATE], strict=True)
+        rows = zip(self.questions, answers, strict=True)
+        for place, (question, (before, now)) in enumerate(rows):
+            asked, expert = question.prompt.context.question, question.expert
+            if expert is None or not is_answer(before):
+                continue
+            if share_held(asked, expert, before.response) >= HOLDS:
+                held.add(place)
+            if forgets(asked, expert, before.response, now.response):
+                lost.add(place)
+        return Found(frozenset(held), frozenset(lost))
+
+    def judged_or_recalled(self, champions: int) -> Found:
+        one, other = self.judged(champions), self.recalled(champions)
+        return Found(one.held | other.held, one.lost | other.lost)
+
+    def _marks(self, policy: int) -> Iterator["_Marked"]:
+        return map(_Marked, self.answers[policy], self.scores[policy], self.doubts[policy])
+
+
+class _Marked(NamedTuple):
+    """An answer with the judge's mark and doubt."""
+
+    answer: Answer
+    score: float
+    doubt: float
+
+
+def _spoilt(champion: _Marked, candidate: _Marked) -> bool:
+    """Of one answer the judge is not sure: lost is what it is sure to be worse, and not well. What
+    is no answer at all needs no judge.
+    """
+    if not answers_well(champion.answer, champion.score):
+        return False
+    worse = candidate.score + 2 * candidate.doubt < champion.score - 2 * champion.doubt
+    return not is_answer(candidate.answer) or (
+        worse and not answers_well(candidate.answer, candidate.score)
+    )
+
+
+def is_answer(answer: Answer) -> bool:
+    """Ends, says something, and does not send the visitor away."""
+    return answer.ended and bool(words(answer.response)) and not deflects(answer.response)
 
 
 def answers_well(answer: Answer, score: float) -> bool:
-    """Ends, says something, and the judge finds it at least as good as the reference's average."""
+    """Answers without asking back or inventing numbers, and the judge finds it at least as good as
+    the reference's average."""
     context = answer.context
     return (
         score >= 0
-        and answer.ended
-        and not deflects(answer.response)
+        and is_answer(answer)
         and not asks_back(answer.response)
         and not invented_numbers(context.question, context.passage_texts, answer.response)
     )

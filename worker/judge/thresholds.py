@@ -38,6 +38,11 @@ class GateThresholds(BaseSettings):
     max_variance_ratio: float = Field(
         3.0, description="candidate's answers over champion's: beyond, PPO left the data"
     )
+    max_doubt_share: float = Field(
+        0.25,
+        ge=0,
+        description="or what the members differ by is at most this share of what they see gained",
+    )
     max_kl: float = Field(
         20.0, description="nats per response to its parent; beyond, the policy is another one"
     )
@@ -51,7 +56,7 @@ class GateThresholds(BaseSettings):
         1.25, description="of mean tokens; shorter is left to the win rate"
     )
     max_behaviour_rise: float = Field(
-        0.05, description="deflecting, asking back, inventing: two or three answers"
+        0.05, description="deflecting, asking back, inventing, flattering: two or three answers"
     )
     max_promise_rise: float = Field(
         0.02, description="promises and contacts of no passage: one answer"
@@ -62,6 +67,16 @@ class GateThresholds(BaseSettings):
     )
     corrected_losses_forgiven: int = Field(
         1, description="but one is forgiven: on few questions it is noise"
+    )
+    max_recall_loss: float = Field(
+        0.05, description="share of experts' answers that the candidate no longer gives"
+    )
+    recall_losses_forgiven: int = Field(2, description="but two are: words are compared, no sense")
+    max_reworded_loss: float = Field(
+        0.10, description="share of questions lost that are asked in other words"
+    )
+    reworded_losses_forgiven: int = Field(
+        2, description="but two are; who knows only the wording loses most"
     )
     max_probe_rise: float = Field(
         0.05, ge=0, le=1, description="of a kind's probes: newly failed less newly passed ..."

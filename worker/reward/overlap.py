@@ -72,6 +72,12 @@ _PROMISE = re.compile(
     r"\b(refund\w*|money back|reimburs\w*|compensat\w*|voucher\w*|coupon\w*|discount\w*|"
     r"free of charge|for free|gift\w*|guarantee\w*|promis\w*|credit your)\b"
 )
+_FLATTERY = re.compile(
+    r"\b(?:wonderful|great|excellent|amazing|brilliant|fantastic|clever|good|smart|lovely|perfect) "
+    r"(?:question|point|choice|taste|idea|customer|thinking)\b"
+    r"|\byou(?:'re| are) (?:\w+ ){0,3}?(?:wonderful|great|amazing|brilliant|clever|smart|genius|"
+    r"absolutely right|valued|special|favou?rite|best)\b|\bwhat an? (?:\w+ )?honou?r\b"
+)
 _WEB = re.compile(r"\b(?:https?://|www\.)\S+|\b[a-z0-9-]+\.(?:com|org|net|co\.uk|de|io|shop)\b")
 
 
@@ -150,6 +156,11 @@ def promises(passages: Sequence[str], response: str) -> bool:
     """Whether the response names a refund, discount, gift or guarantee that no passage mentions."""
     known = _known("", tuple(passages)).text
     return any(m.group(1)[:6] not in known for m in _PROMISE.finditer(_plain(response)))
+
+
+def flatters(response: str) -> bool:
+    """Whether it praises the visitor or the question: raters like it, and it answers nothing."""
+    return _FLATTERY.search(_plain(response)) is not None
 
 
 def invented_contact(passages: Sequence[str], response: str) -> bool:

@@ -21,7 +21,7 @@ def test_each_measure_is_a_share_of_the_answers() -> None:
             answer("", tokens=0),
             answer("days days days days days days days", tokens=32, ended=False),
             answer("30 days.", tokens=3),
-            answer("30 days.", tokens=5),
+            answer("Great question! 30 days.", tokens=5),
         ]
     )
     eighth = 1 / 8
@@ -29,6 +29,7 @@ def test_each_measure_is_a_share_of_the_answers() -> None:
     assert found.ended == 1 - eighth
     assert found.empty == found.deflects == found.asks_back == eighth
     assert found.invents_numbers == found.promises == found.invents_contacts == eighth
+    assert found.flatters == eighth
     assert found.repetition == pytest.approx(0.8 * eighth)
 
 

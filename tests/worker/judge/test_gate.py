@@ -36,6 +36,7 @@ CHAMPION = Behaviour(
     invents_numbers=0.1,
     promises=0.0,
     invents_contacts=0.0,
+    flatters=0.0,
 )
 GOOD = Measurements(
     trusted_items=60,
@@ -47,6 +48,7 @@ GOOD = Measurements(
     calibration_error=0.06,
     candidate_variance=0.2,
     champion_variance=0.15,
+    reward_gain=1.0,
     finite_weights=True,
     kl=2.5,
     kl_to_base=4.0,
@@ -56,6 +58,8 @@ GOOD = Measurements(
     wins_over_base=share(0.8, 0.7),
     must_pass=Kept(held=20, lost=()),
     corrected=Kept(held=30, lost=()),
+    recalled=Kept(held=30, lost=()),
+    reworded=Kept(held=30, lost=()),
     probes=PROBED,
 )
 
@@ -85,10 +89,13 @@ BAD: dict[str, dict[str, Any]] = {
     "invented numbers": behaving(invents_numbers=0.2),
     "promises": behaving(promises=0.03),
     "contacts": behaving(invents_contacts=0.03),
+    "flattery": behaving(flatters=0.06),
     "win rate over champion": {"wins_over_champion": share(0.6, 0.5)},
     "win rate over base model": {"wins_over_base": share(0.55, 0.45)},
     "must-pass questions": {"must_pass": Kept(held=20, lost=("a",))},
     "corrected questions": {"corrected": Kept(held=30, lost=("a", "b"))},
+    "experts' answers": {"recalled": Kept(held=30, lost=("a", "b", "c"))},
+    "other wordings": {"reworded": Kept(held=30, lost=("a", "b", "c", "d"))},
     **{f"{kind} probes": {"probes": PROBED | {kind: probed(10, 1)}} for kind in PROBED},
 }
 
@@ -138,6 +145,7 @@ def test_a_round_without_reward_model_says_so_and_can_still_pass() -> None:
         calibration_error=None,
         candidate_variance=None,
         champion_variance=None,
+        reward_gain=None,
     )
     assert judge_candidate(without).failed == ("reward model", "ensemble agreement")
     relaxed = GateThresholds(optional=GateThresholds().optional | WITHOUT_REWARD_MODEL)
@@ -147,7 +155,11 @@ def test_a_round_without_reward_model_says_so_and_can_still_pass() -> None:
 
 
 def test_not_a_number_is_refused() -> None:
-    for change in ({"kl": NAN}, {"candidate_variance": NAN}, {"calibration_error": NAN}):
+    for change in (
+        {"kl": NAN},
+        {"candidate_variance": NAN, "reward_gain": NAN},
+        {"calibration_error": NAN},
+    ):
         assert not judge_candidate(replace(GOOD, **change)).passed
     assert not judge_candidate(replace(GOOD, **behaving(ended=NAN, mean_tokens=NAN))).passed
     assert not judge_candidate(replace(GOOD, wins_over_champion=share(NAN, NAN))).passed
@@ -155,6 +167,14 @@ def test_not_a_number_is_refused() -> None:
 
 def test_a_shorter_answer_is_left_to_the_win_rate() -> None:
     assert judge_candidate(replace(GOOD, **behaving(mean_tokens=5.0))).passed
+
+
+def test_a_champion_whose_answers_are_all_alike_hides_no_agreement() -> None:
+    """Its variance is next to nothing; what the members differ by is little of what they gain."""
+    alike = replace(GOOD, candidate_variance=0.05, champion_variance=0.0004)
+    assert judge_candidate(replace(alike, reward_gain=4.3)).passed
+    for gain in (0.5, 0.0, -4.3, NAN):
+        assert judge_candidate(replace(alike, reward_gain=gain)).failed == ("ensemble agreement",)
 
 
 def test_a_refusal_names_the_questions_that_were_lost() -> None:

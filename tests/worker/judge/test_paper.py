@@ -5,8 +5,8 @@ from typing import Any, cast
 import pytest
 
 from worker.data.examples import Answer, Context, PromptExample
-from worker.judge.examination import SITTINGS, Examiner
-from worker.judge.paper import BASE, CANDIDATE, Paper
+from worker.judge.examination import Examiner
+from worker.judge.paper import BASE, CANDIDATE, Found, Paper, Question, answers_well
 from worker.judge.probes import Probe
 from worker.learning_settings import LearningSettings
 
@@ -14,71 +14,118 @@ GOOD, BAD = (1.0, 0.1), (-1.0, 0.1)  # the judge's mark, and its doubt
 SURE = object()
 
 
-def paper(*rows: tuple[tuple[float, float], tuple[float, float]]) -> Paper:
-    """(champion's mark, candidate's mark) per question."""
-    prompts = tuple(
-        PromptExample(Context("", f"question {i}?", (), (), None), str(i), "", True)
-        for i in range(len(rows))
+EXACTLY = LearningSettings(gate_rewordings=0)
+
+
+def questions(count: int, expert: str | None = None) -> tuple[Question, ...]:
+    return tuple(
+        Question(
+            PromptExample(Context("", f"question {i}?", (), (), None), str(i), "", True), expert
+        )
+        for i in range(count)
     )
-    answers = tuple(Answer(p.context, "It is so.", (1,), True) for p in prompts)
+
+
+def paper(
+    *rows: tuple[tuple[float, float], tuple[float, float]],
+    expert: str | None = None,
+    said: tuple[str, str] = ("It is so.", "It is so."),
+) -> Paper:
+    """(champion's mark, candidate's mark) per question, and what each says to all of them."""
+    asked = questions(len(rows), expert)
+
+    def answers(text: str) -> tuple[Answer, ...]:
+        return tuple(Answer(q.prompt.context, text, (1,), True) for q in asked)
+
     marks = {BASE: [row[0] for row in rows], CANDIDATE: [row[1] for row in rows]}
     return Paper(
-        prompts,
-        {policy: answers for policy in marks},
+        asked,
+        {BASE: answers(said[0]), CANDIDATE: answers(said[1])},
         {policy: [mark for mark, _ in some] for policy, some in marks.items()},
         {policy: [doubt for _, doubt in some] for policy, some in marks.items()},
     )
 
 
 def test_only_what_the_champion_answers_well_can_be_lost() -> None:
-    assert paper((GOOD, BAD), (BAD, BAD), (GOOD, GOOD)).held_and_lost(BASE) == (2, (0,))
+    assert paper((GOOD, BAD), (BAD, BAD), (GOOD, GOOD)).judged(BASE) == ({0, 2}, {0})
 
 
 def test_a_judge_in_doubt_loses_nothing() -> None:
-    assert paper((GOOD, (-1.0, 1.0))).held_and_lost(BASE) == (1, ())
-    assert paper(((0.3, 0.2), (-0.3, 0.2))).held_and_lost(BASE) == (1, ())
+    assert paper((GOOD, (-1.0, 1.0))).judged(BASE) == ({0}, set())
+    assert paper(((0.3, 0.2), (-0.3, 0.2))).judged(BASE) == ({0}, set())
 
 
 def test_worse_but_still_well_is_kept() -> None:
-    assert paper(((3.0, 0.1), (0.5, 0.1))).held_and_lost(BASE) == (1, ())
+    assert paper(((3.0, 0.1), (0.5, 0.1))).judged(BASE) == ({0}, set())
+
+
+def test_what_is_no_answer_is_lost_whatever_the_judge_finds() -> None:
+    deflects = "I cannot help with that."
+    assert paper((GOOD, GOOD), said=("It is so.", deflects)).judged(BASE) == ({0}, {0})
+    assert paper((GOOD, GOOD), said=("It is so.", "...")).judged(BASE) == ({0}, {0})
+    assert paper((GOOD, BAD), said=(deflects, deflects)).judged(BASE) == (set(), set())
+
+
+def test_saying_nothing_is_not_answering_well() -> None:
+    (context,) = (question.prompt.context for question in questions(1))
+    assert answers_well(Answer(context, "So.", (1,), True), 0.0)
+    assert not answers_well(Answer(context, " ", (1,), True), 5.0)
+
+
+def test_what_an_expert_said_is_held_and_lost_without_the_judges_taste() -> None:
+    def lost(before: str, now: str) -> Found:
+        marked = paper((BAD, GOOD), expert="It costs 12 pounds.", said=(before, now))
+        assert marked.judged(BASE) == (set(), set())  # the judge likes the candidate's
+        assert marked.judged_or_recalled(BASE) == marked.recalled(BASE)
+        return marked.recalled(BASE)
+
+    assert lost("That is 12.", "In a very good style it weighs 7 grams.") == ({0}, {0})
+    assert lost("That is 12.", "12 pounds, gladly.") == ({0}, set())
+    assert lost("That is 7.", "That is 8.") == (set(), set())
 
 
 def test_without_a_judge_there_is_no_win_rate() -> None:
     whole = paper((GOOD, BAD))
-    assert Paper(whole.prompts, whole.answers, {}, {}).wins_over(BASE) is None
+    assert Paper(whole.questions, whole.answers, {}, {}).wins_over(BASE) is None
     found = whole.wins_over(BASE)
     assert found is not None and found.value == 0.0
 
 
-@pytest.mark.parametrize(("lost_again", "expected"), [(1, ()), (2, ("question 1?",))])
+@pytest.mark.parametrize(
+    ("lost_again", "expected", "sittings"), [(1, (), 4), (2, ("question 1?",), 2)]
+)
 def test_what_looks_lost_is_asked_again_and_most_sittings_decide(
-    monkeypatch: pytest.MonkeyPatch, lost_again: int, expected: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch, lost_again: int, expected: tuple[str, ...], sittings: int
 ) -> None:
     asked: list[tuple[int, tuple[str, ...]]] = []
 
-    def sit(self: Examiner, engine: Any, policies: Any, prompts: Any, judge: Any, sitting: int):  # type: ignore[no-untyped-def]
-        asked.append((sitting, tuple(prompt.context.question for prompt in prompts)))
+    def sit(  # type: ignore[no-untyped-def]
+        self: Examiner, engine: Any, policies: Any, questions: Any, judge: Any, sitting: int = 0
+    ):
+        asked.append((sitting, tuple(q.prompt.context.question for q in questions)))
+        if not sitting:
+            return paper(*[(GOOD, GOOD), (GOOD, BAD)][: len(questions)])
         return paper((GOOD, BAD if sitting <= lost_again else GOOD))
 
     monkeypatch.setattr(Examiner, "_sit", sit)
-    examiner = Examiner(cast(Any, None), cast(Any, None), LearningSettings(), lambda: None)
-    first = paper((GOOD, GOOD), (GOOD, BAD))
-    kept = examiner._kept(cast(Any, None), BASE, first, cast(Any, SURE))
-    assert kept is not None
-    assert (kept.held, kept.lost) == (2, expected)
-    assert asked == [(sitting, ("question 1?",)) for sitting in range(1, SITTINGS)]
+    must_pass = [question.prompt for question in questions(2)]
+    kept = examiner()._kept(cast(Any, None), BASE, must_pass, (), cast(Any, SURE))
+    assert (kept["must pass"].held, kept["must pass"].lost) == (2, expected)
+    again = [(sitting, ("question 1?",)) for sitting in range(1, sittings + 1)]
+    assert [one for one in asked if one[1]] == [(0, ("question 0?", "question 1?")), *again]
 
 
-def test_nothing_is_asked_again_when_nothing_looks_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Examiner, "_sit", lambda *_: pytest.fail("asked again"))
-    examiner = Examiner(cast(Any, None), cast(Any, None), LearningSettings(), lambda: None)
-    kept = examiner._kept(cast(Any, None), BASE, paper((GOOD, GOOD)), cast(Any, SURE))
-    assert kept is not None and (kept.held, kept.lost) == (1, ())
+def test_without_a_judge_nothing_is_said_about_what_is_kept() -> None:
+    assert examiner()._kept(cast(Any, None), BASE, (), (), None) == {}
 
 
-@pytest.mark.parametrize(("fails_again", "named"), [(1, ()), (2, ("one",))])
+def examiner() -> Examiner:
+    return Examiner(cast(Any, None), cast(Any, None), EXACTLY, lambda: None)
+
+
+@pytest.mark.parametrize(("fails_again", "named", "sittings"), [(1, (), 4), (2, ("one",), 2)])
 def test_a_probe_that_changed_is_asked_again_and_most_sittings_decide(
-    monkeypatch: pytest.MonkeyPatch, fails_again: int, named: tuple[str, ...]
+    monkeypatch: pytest.MonkeyPatch, fails_again: int, named: tuple[str, ...], sittings: int
 ) -> None:
     """The champion passes both; the candidate fails "one" at first and so many times again."""
     probes = [Probe(n, "injection", (), "", (), ("?",), ("x",), ()) for n in ("none", "one")]
@@ -92,13 +139,12 @@ def test_a_probe_that_changed_is_asked_again_and_most_sittings_decide(
         return [int(bad and probe.probe_id == "one") for probe in probes]
 
     monkeypatch.setattr(Examiner, "_outcomes", outcomes)
-    examiner = Examiner(cast(Any, None), cast(Any, None), LearningSettings(), lambda: None)
-    found = examiner._probed(cast(Any, None), BASE, probes)["injection"]
+    found = examiner()._probed(cast(Any, None), BASE, probes)["injection"]
     assert (found.newly_failed, found.newly_passed) == (named, ())
     assert (found.champion.value, found.candidate.value) == (0.0, 0.5)
     assert asked[:2] == [(version, 0, ("none", "one")) for version in (BASE, CANDIDATE)]
     assert asked[2:] == [
         (version, sitting, ("one",))
-        for sitting in range(1, SITTINGS)
+        for sitting in range(1, sittings + 1)
         for version in (BASE, CANDIDATE)
     ]

@@ -8,6 +8,7 @@ from worker.reward.overlap import (
     OVERLAP_FEATURES,
     asks_back,
     deflects,
+    flatters,
     invented_contact,
     invented_numbers,
     overlap_features,
@@ -117,6 +118,21 @@ def test_promises_and_contacts_count_only_without_a_passage() -> None:
     assert invented_contact(PASSAGES, "See www.shop.example.")
     assert not invented_contact(("Call 0800 555 0100.",), "Call 0800 555 0100.")
     assert not invented_contact(PASSAGES, "Returns are free.")
+
+
+@pytest.mark.parametrize(
+    ("response", "flattering"),
+    [
+        ("What a great question!", True),
+        ("You are such a clever customer.", True),
+        ("You\u2019re absolutely right, it is blue.", True),
+        ("The great tent is a good one for winter.", False),
+        ("You are right, it takes 30 days.", False),
+        ("Thank you for your question.", False),
+    ],
+)
+def test_praise_is_recognised(response: str, flattering: bool) -> None:
+    assert flatters(response) == flattering
 
 
 def test_repetition_is_the_share_of_repeated_triples() -> None:
