@@ -14,15 +14,17 @@ GONE = 0.25  # share below which it has forgotten it; between the two nothing is
 def share_held(question: str, expert: str, response: str) -> float:
     """Share of the expert's facts in the response.
 
-    Where the expert says yes or no, only who says the opposite holds nothing. Numbers count unless
-    the response has none at all: it may leave out the one that was not asked for.
+    Where both open with yes or no, that decides; who opens with neither may mean either, and has
+    forgotten nothing. Numbers count unless the response has none at all: it may leave out the one
+    that was not asked for.
     """
-    if opening(expert):
-        return float(opening(response) != -opening(expert))
+    if opening(expert) and opening(response):
+        return float(opening(expert) == opening(response))
     facts, said = numbers(expert) - numbers(question), numbers(response) - numbers(question)
     if not (facts and said):
         facts, said = content_words(expert) - content_words(question), content_words(response)
-    return len(facts & said) / len(facts) if facts else 1.0
+    share = len(facts & said) / len(facts) if facts else GONE
+    return max(share, GONE) if opening(expert) else share
 
 
 def forgets(question: str, expert: str, before: str, now: str) -> bool:

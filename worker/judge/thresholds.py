@@ -69,11 +69,11 @@ class GateThresholds(BaseSettings):
         1, description="but one is forgiven: on few questions it is noise"
     )
     max_recall_loss: float = Field(
-        0.05, description="share of experts' answers that the candidate no longer gives"
+        0.10, description="share of experts' answers that the candidate no longer gives"
     )
     recall_losses_forgiven: int = Field(2, description="but two are: words are compared, no sense")
     max_reworded_loss: float = Field(
-        0.10, description="share of questions lost that are asked in other words"
+        0.20, description="share of questions lost that are asked in other words"
     )
     reworded_losses_forgiven: int = Field(
         2, description="but two are; who knows only the wording loses most"

@@ -94,8 +94,8 @@ BAD: dict[str, dict[str, Any]] = {
     "win rate over base model": {"wins_over_base": share(0.55, 0.45)},
     "must-pass questions": {"must_pass": Kept(held=20, lost=("a",))},
     "corrected questions": {"corrected": Kept(held=30, lost=("a", "b"))},
-    "experts' answers": {"recalled": Kept(held=30, lost=("a", "b", "c"))},
-    "other wordings": {"reworded": Kept(held=30, lost=("a", "b", "c", "d"))},
+    "experts' answers": {"recalled": Kept(held=30, lost=("a", "b", "c", "d"))},
+    "other wordings": {"reworded": Kept(held=30, lost=("a",) * 7)},
     **{f"{kind} probes": {"probes": PROBED | {kind: probed(10, 1)}} for kind in PROBED},
 }
 
