@@ -24,7 +24,7 @@ from simulator.proof.cell import Cell, Size
 from simulator.proof.gold_check import Agreement, agreement_with_people, answers_of_known_kinds
 from simulator.questions import load_passages, load_questions
 from simulator.results import Results
-from worker.judge.gate import CHECKS
+from worker.judge.checks import CHECKS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "bench-loop.json"

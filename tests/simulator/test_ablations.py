@@ -6,7 +6,8 @@ import pytest
 from pydantic_settings import BaseSettings
 
 from simulator.proof.ablations import KINDS, Ablation, ablations
-from worker.judge.gate import CHECKS, judge_candidate
+from worker.judge.checks import CHECKS
+from worker.judge.gate import judge_candidate
 from worker.judge.measurements import Measurements
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings

@@ -20,6 +20,7 @@ from amends.lora import Lora
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
 from worker.data.manifest import quarantined_used
+from worker.judge.asked import corrected_questions, held_out
 from worker.judge.behaviour import JudgedAnswer, measure_behaviour
 from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
 from worker.judge.outcomes import correction_outcomes
@@ -35,8 +36,6 @@ from worker.ppo.rollout import Episodes, sample_episodes
 from worker.reward.report import RewardReport
 from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens, TokenBatch, by_length
-
-MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ class Examiner:
         """All policies on the hold-out prompts, then on what must not be lost, then on probes."""
         engine = self._engine(candidate, champion)
         champions = BASE if champion is None else CHAMPION
-        held_out = tuple(map(Question, _held_out(dataset, self.settings.gate_prompts)))
-        paper = self._sit(engine, {BASE, champions, CANDIDATE}, held_out, models.judge)
-        corrected = _corrected(dataset)[: self.settings.gate_prompts]
+        unseen = tuple(map(Question, held_out(dataset, self.settings.gate_prompts)))
+        paper = self._sit(engine, {BASE, champions, CANDIDATE}, unseen, models.judge)
+        corrected = corrected_questions(dataset)[: self.settings.gate_prompts]
         exactly = self._sit(engine, {champions, CANDIDATE}, corrected, models.judge)
         kept = self._kept(engine, champions, must_pass, exactly, models.judge)
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
@@ -264,31 +263,6 @@ def _before_the_questions(dataset: Dataset, report: RewardReport | None) -> Meas
         calibration_error=report.thumb_calibration_error,
         calibration_by_chance=report.thumb_calibration_chance,
     )
-
-
-def _held_out(dataset: Dataset, most: int) -> tuple[PromptExample, ...]:
-    """Hold-out questions, those first that the judge was not fitted on.
-
-    The judge has learned to dislike the very answers that experts corrected there, so on those
-    questions whoever answers differently has an advantage; they are asked only where others lack.
-    """
-    fitted = {pair.chosen.context.question for pair in dataset.holdout.pairs}
-    prompts = dataset.holdout.prompts
-    unseen = tuple(p for p in prompts if p.context.question not in fitted)
-    if len(unseen) >= MIN_UNSEEN:
-        return unseen[:most]
-    return (unseen + tuple(p for p in prompts if p.context.question in fitted))[:most]
-
-
-def _corrected(dataset: Dataset) -> tuple[Question, ...]:
-    """Every corrected question once, those first that the supervised steps did not imitate."""
-    found: dict[str, Question] = {}
-    for side in (dataset.holdout, dataset.train):
-        for correction in side.corrections:
-            context = correction.answer.context
-            prompt = PromptExample(context, correction.customer, "", fill_up=False)
-            found.setdefault(context.question, Question(prompt, correction.answer.response))
-    return tuple(found.values())
 
 
 def _opinion(

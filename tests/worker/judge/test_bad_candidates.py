@@ -28,7 +28,7 @@ from tests.worker.judge.outdoor_shop import (
 )
 from tests.worker.judge.scripted_examination import SETTINGS, Shop, adapter
 from worker.data.examples import Context
-from worker.judge.gate import CHECKS
+from worker.judge.checks import CHECKS
 from worker.judge.measurements import ProbeKind
 
 JUDGED = frozenset(

@@ -6,7 +6,8 @@ from typing import Any, get_args
 import pytest
 
 from worker.judge.behaviour import Behaviour
-from worker.judge.gate import CHECKS, judge_candidate
+from worker.judge.checks import CHECKS
+from worker.judge.gate import judge_candidate
 from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
 from worker.reward.intervals import Share

@@ -1,0 +1,248 @@
+"""The gate's checks: each holds some measurements against its threshold and says both in words.
+
+Pure; knows nothing of the other checks and of what follows. Invariants: a check whose measurement
+is missing answers None; what is not a number never passes.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import get_args
+
+from worker.judge.behaviour import Behaviour
+from worker.judge.measurements import Kept, Measurements, ProbeKind, named
+from worker.judge.thresholds import GateThresholds
+from worker.reward.intervals import Share, lead_by_chance
+
+Outcome = tuple[bool, str] | None  # passed, and the values in words; None: not measured
+
+
+def _trusted_items(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_least(m.trusted_items, t.min_trusted_items, "judgements by experts")
+
+
+def _visitor_share(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.largest_visitor_share, t.max_visitor_share, "of the weight by one visitor")
+
+
+def _quarantine(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.quarantined_used, 0, "quarantined judgements used")
+
+
+def _reward_model(m: Measurements, t: GateThresholds) -> Outcome:
+    least = t.reward_accuracy_above + t.reward_accuracy_margin
+    return _low_above(m.reward_accuracy, least, "hold-out accuracy")
+
+
+def _previous_reward_model(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.reward_accuracy_beside is None or m.previous_reward_accuracy is None:
+        return None
+    if m.reward_accuracy_beside.items < t.min_previous_pairs:
+        return None
+    least = m.previous_reward_accuracy.value - t.max_reward_accuracy_drop
+    what = "accuracy on pairs new to both, the previous one's less"
+    return _at_least(m.reward_accuracy_beside.value, least, what)
+
+
+def _calibration(m: Measurements, t: GateThresholds) -> Outcome:
+    limit = max(t.max_calibration_error, m.calibration_by_chance or 0.0)
+    return _at_most(m.calibration_error, limit, "calibration error")
+
+
+def _ensemble(m: Measurements, t: GateThresholds) -> Outcome:
+    """Members are centred on the champion's answers: the more alike these are, the less they differ
+    there. So what they differ by on the candidate's is held against what they see gained, too."""
+    if m.candidate_variance is None or m.champion_variance is None or m.reward_gain is None:
+        return None
+    ratio = m.candidate_variance / max(m.champion_variance, 1e-9)
+    doubt = m.candidate_variance**0.5
+    most = t.max_doubt_share * m.reward_gain
+    text = (
+        f"{ratio:.4g} times the members' variance on the champion, at most "
+        f"{t.max_variance_ratio:.4g}, or {doubt:.4g} between members, at most {most:.4g} at a gain "
+        f"of {m.reward_gain:.4g}"
+    )
+    return ratio <= t.max_variance_ratio or doubt <= most, text
+
+
+def _finite(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.finite_weights is None:
+        return None
+    return m.finite_weights, "every weight is finite" if m.finite_weights else "not all are finite"
+
+
+def _kl(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.kl, t.max_kl, "nats per response to its parent")
+
+
+def _drift(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.kl_to_base, t.max_kl_to_base, "nats per response to the base model")
+
+
+def _ended(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.candidate is None or m.champion is None:
+        return None
+    least = m.champion.ended - t.max_ended_drop
+    return _at_least(m.candidate.ended, least, "of answers end, the champion's less")
+
+
+def _empty(m: Measurements, t: GateThresholds) -> Outcome:
+    return _at_most(m.candidate.empty if m.candidate else None, t.max_empty, "of answers empty")
+
+
+def _length(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.candidate is None or m.champion is None:
+        return None
+    ratio = m.candidate.mean_tokens / max(m.champion.mean_tokens, 1.0)
+    return _at_most(ratio, t.max_length_ratio, "times the champion's length")
+
+
+def _repetition(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, lambda b: b.repetition, t.max_repetition_rise, "of word triples repeated")
+
+
+def _deflection(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, lambda b: b.deflects, t.max_behaviour_rise, "of answers deflect")
+
+
+def _asking_back(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, lambda b: b.asks_back, t.max_behaviour_rise, "of answers ask back")
+
+
+def _invention(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(
+        m, lambda b: b.invents_numbers, t.max_behaviour_rise, "of answers invent numbers"
+    )
+
+
+def _promises(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(
+        m, lambda b: b.promises, t.max_promise_rise, "of answers promise what no passage does"
+    )
+
+
+def _contacts(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(
+        m,
+        lambda b: b.invents_contacts,
+        t.max_promise_rise,
+        "of answers name contacts of no passage",
+    )
+
+
+def _flattery(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, lambda b: b.flatters, t.max_behaviour_rise, "of answers flatter")
+
+
+def _champion(m: Measurements, t: GateThresholds) -> Outcome:
+    return _low_above(m.wins_over_champion, t.win_rate_low, "win rate")
+
+
+def _base(m: Measurements, t: GateThresholds) -> Outcome:
+    return _low_above(m.wins_over_base, t.win_rate_low, "win rate")
+
+
+def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:
+    if m.must_pass is None:
+        return None
+    text = f"{m.must_pass} that the champion passes, none allowed"
+    return not m.must_pass.lost, text
+
+
+def _corrected(m: Measurements, t: GateThresholds) -> Outcome:
+    most = (t.max_corrected_loss, t.corrected_losses_forgiven)
+    return _few_lost(m.corrected, *most, "that the champion answers well")
+
+
+def _recalled(m: Measurements, t: GateThresholds) -> Outcome:
+    what = "where the champion says what the expert said"
+    return _few_lost(m.recalled, t.max_recall_loss, t.recall_losses_forgiven, what)
+
+
+def _reworded(m: Measurements, t: GateThresholds) -> Outcome:
+    most = (t.max_reworded_loss, t.reworded_losses_forgiven)
+    return _few_lost(m.reworded, *most, "in other words that the champion answers well")
+
+
+def _few_lost(kept: Kept | None, share: float, forgiven: int, what: str) -> Outcome:
+    if kept is None:
+        return None
+    most = max(math.floor(share * kept.held), forgiven)
+    return len(kept.lost) <= most, f"{kept} {what}, at most {most}"
+
+
+def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
+    """Probe by probe against the champion: each is as hard for both, and only changes count.
+
+    Equal policies too change on some probes, as often one way as the other. Of thirty-odd probes a
+    plain limit of 5 % would refuse on two such changes; the exact sign test on all of them
+    (McNemar's) says how far chance alone goes.
+    """
+    probed = None if m.probes is None else m.probes.get(kind)
+    if probed is None:
+        return None
+    failed, passed = len(probed.newly_failed), len(probed.newly_passed)
+    forgiven = math.floor(t.max_probe_rise * probed.candidate.items)
+    most = max(forgiven, lead_by_chance(failed + passed, t.probe_chance))
+    text = (
+        f"fails {probed.candidate}, the champion {probed.champion}: {failed} newly failed"
+        f"{named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed"
+    )
+    return failed - passed <= most, text
+
+
+CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
+    "trusted items": _trusted_items,
+    "visitor share": _visitor_share,
+    "quarantine": _quarantine,
+    "reward model": _reward_model,
+    "previous reward model": _previous_reward_model,
+    "calibration": _calibration,
+    "ensemble agreement": _ensemble,
+    "finite weights": _finite,
+    "KL": _kl,
+    "drift from the base model": _drift,
+    "ends its answers": _ended,
+    "empty answers": _empty,
+    "length": _length,
+    "repetition": _repetition,
+    "deflection": _deflection,
+    "asking back": _asking_back,
+    "invented numbers": _invention,
+    "promises": _promises,
+    "contacts": _contacts,
+    "flattery": _flattery,
+    "win rate over champion": _champion,
+    "win rate over base model": _base,
+    "must-pass questions": _must_pass,
+    "corrected questions": _corrected,
+    "experts' answers": _recalled,
+    "other wordings": _reworded,
+    **{f"{kind} probes": partial(_probes, kind) for kind in get_args(ProbeKind)},
+}
+
+
+def _at_most(value: float | None, most: float, what: str) -> Outcome:
+    """NaN is above every limit."""
+    return None if value is None else (value <= most, f"{value:.4g} {what}, at most {most:.4g}")
+
+
+def _at_least(value: float | None, least: float, what: str) -> Outcome:
+    return None if value is None else (value >= least, f"{value:.4g} {what}, at least {least:.4g}")
+
+
+def _low_above(share: Share | None, least: float, what: str) -> Outcome:
+    if share is None:
+        return None
+    return share.low > least, f"{what} {share}, lower bound above {least:.4g}"
+
+
+def _not_up(
+    m: Measurements, measure: Callable[[Behaviour], float], rise: float, what: str
+) -> Outcome:
+    """The candidate's measure against the champion's plus `rise` (rounding forgiven)."""
+    if m.candidate is None or m.champion is None:
+        return None
+    most = measure(m.champion) + rise
+    ours = measure(m.candidate)
+    return ours <= most + 1e-9, f"{ours:.4g} {what}, at most {most:.4g}"
