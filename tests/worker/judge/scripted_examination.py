@@ -78,6 +78,7 @@ def dataset(chosen: Callable[[Fact], str] = right) -> Dataset:
         notes=(),
         largest_visitor_share=0.05,
         expert_shares={"expert": 1.0},
+        weights={c.feedback_id: 1.0 for side in (train, holdout) for c in side.corrections},
     )
     return Dataset(train, holdout, manifest)
 
@@ -186,6 +187,7 @@ class Shop:
             lora or adapter(self.backbone, seed=2),
             models or self.models,
             PROBES,
+            self.champion,
         )
         return judge_candidate(examined.measurements)
 

@@ -256,7 +256,7 @@ def test_what_hacked_the_reward_model_is_refused_though_its_judge_is_fooled_too(
 def test_who_left_the_served_policy_is_refused_whatever_it_says(shop: Shop) -> None:
     verdict = shop.verdict(HONEST, adapter(shop.backbone, seed=3, size=3.0))
     assert set(verdict.failed) == {"KL"}
-    assert verdict.reasons[0].endswith(" nats per response to the champion, at most 20")
+    assert verdict.reasons[0].endswith(" nats per response to its parent, at most 20")
 
 
 def test_weights_that_are_no_numbers_are_refused(shop: Shop) -> None:

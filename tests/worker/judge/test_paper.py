@@ -12,9 +12,8 @@ from worker.learning_settings import LearningSettings
 
 GOOD, BAD = (1.0, 0.1), (-1.0, 0.1)  # the judge's mark, and its doubt
 SURE = object()
-
-
 EXACTLY = LearningSettings(gate_rewordings=0)
+NOTHING = Paper((), {BASE: (), CANDIDATE: ()}, {BASE: [], CANDIDATE: []}, {BASE: [], CANDIDATE: []})
 
 
 def questions(count: int, expert: str | None = None) -> tuple[Question, ...]:
@@ -109,14 +108,14 @@ def test_what_looks_lost_is_asked_again_and_most_sittings_decide(
 
     monkeypatch.setattr(Examiner, "_sit", sit)
     must_pass = [question.prompt for question in questions(2)]
-    kept = examiner()._kept(cast(Any, None), BASE, must_pass, (), cast(Any, SURE))
+    kept = examiner()._kept(cast(Any, None), BASE, must_pass, NOTHING, cast(Any, SURE))
     assert (kept["must pass"].held, kept["must pass"].lost) == (2, expected)
     again = [(sitting, ("question 1?",)) for sitting in range(1, sittings + 1)]
     assert [one for one in asked if one[1]] == [(0, ("question 0?", "question 1?")), *again]
 
 
 def test_without_a_judge_nothing_is_said_about_what_is_kept() -> None:
-    assert examiner()._kept(cast(Any, None), BASE, (), (), None) == {}
+    assert examiner()._kept(cast(Any, None), BASE, (), NOTHING, None) == {}
 
 
 def examiner() -> Examiner:
