@@ -190,19 +190,37 @@ class _Watch:
         if self.asked is None:
             logger.info("run %d: asking the trainer to stop: %s", self._run.run_id, reason)
             self.asked = reason
-            self._kill_at = time.monotonic() + self._settings.stop_grace_s
             self._child.ask_to_stop()
+        self._kill_after_grace()
+
+    def _kill_after_grace(self) -> None:
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + self._settings.stop_grace_s
 
     def _renew(self, now: float) -> None:
-        """One failed renewal is a blip; the lease itself says when it was one too many."""
+        """One failed renewal is a blip; the lease itself says when it was one too many. A trainer
+        that has just ended its own run is on its way out: waited for, not asked.
+        """
+        run_id, epoch = self._run.run_id, self._run.epoch
         try:
-            self._runs.renew(self._run.run_id, self._run.epoch, self._settings.lease_s)
-            self._renewed_at = now
-            if self._runs.get(self._run.run_id).cancel_requested:
+            held = self._held()
+            run = self._runs.get(run_id)
+            if run.ended and run.epoch == epoch:
+                self._kill_after_grace()
+            elif not held:
+                self.stop("lease_lost")
+            elif run.cancel_requested:
                 self.stop("cancel")
-        except LeaseLost:
-            self.stop("lease_lost")
         except StoreUnavailable as error:
-            logger.warning("run %d: lease not renewed: %s", self._run.run_id, error)
+            logger.warning("run %d: lease not renewed: %s", run_id, error)
             if now - self._renewed_at >= self._settings.lease_s:
                 self.stop("lease_lost")
+
+    def _held(self) -> bool:
+        """Whether the lease could be renewed."""
+        try:
+            self._runs.renew(self._run.run_id, self._run.epoch, self._settings.lease_s)
+        except LeaseLost:
+            return False
+        self._renewed_at = time.monotonic()
+        return True

@@ -120,6 +120,23 @@ def test_after_a_crash_the_next_attempt_has_the_same_feedback(
     assert _states(stores) == {"pending": 2, "completed": 3}
 
 
+def test_a_trainer_that_has_ended_its_run_is_not_asked_to_stop_on_its_way_out(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    assert start("lingering").state == "CANDIDATE"
+    assert _diary(tmp_path) == ["start", "claimed 3"]
+
+
+def test_a_trainer_that_hangs_after_it_ended_its_run_is_killed(
+    start: Callable[..., Run], stores: Stores, tmp_path: Path
+) -> None:
+    begun = time.monotonic()
+    assert start("hanging", stop_grace_s=0.2).state == "CANDIDATE"
+    assert time.monotonic() - begun < 30
+    assert _diary(tmp_path) == ["start", "claimed 3"]
+    assert _states(stores) == {"pending": 0, "completed": 3}
+
+
 def test_a_cancelled_run_checkpoints_ends_and_releases_its_feedback(
     start: Callable[..., Run], stores: Stores, tmp_path: Path
 ) -> None:

@@ -52,9 +52,11 @@ elif behaviour == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     note("waiting")
     time.sleep(120)
-elif behaviour == "candidate":
+elif behaviour in ("candidate", "lingering", "hanging"):
     runs.to_gating(run_id, epoch)
     runs.finish(run_id, epoch, "CANDIDATE", version=1, verdict=Verdict(passed=True))
+    if behaviour != "candidate":
+        time.sleep(0.6 if behaviour == "lingering" else 120)
 elif behaviour == "rejected":
     verdict = Verdict(passed=False, reasons=("worse",))
     runs.finish(run_id, epoch, "REJECTED", version=1, verdict=verdict)
