@@ -55,12 +55,13 @@ class Played:
 
 @dataclass(frozen=True)
 class Measured:
-    """One round. Satisfactions are the held-out customers', in the crowd's order."""
+    """One round, and the held-out customers after it, in the crowd's order."""
 
     round: int  # 0: the base model, before any training
     played: Played
     satisfaction: tuple[float, ...]
-    questions: tuple[str, ...]  # ids, of the same customers
+    questions: tuple[str, ...]  # ids of what they asked
+    answers: tuple[str, ...]
     seconds: float
     commit: str
 
@@ -101,11 +102,10 @@ class Cell:
                 played = asyncio.run(self._play(stack, number, done[-1].played.version))
         _copy(install, self._kept(number))
         if played.outcome in ("start", "published"):
-            satisfaction, questions = self._measure(number, played.version)
+            heard = self._measure(number, played.version)
         else:  # the same weights answer
-            satisfaction, questions = done[-1].satisfaction, done[-1].questions
-        seconds = time.monotonic() - began
-        found = Measured(number, played, satisfaction, questions, seconds, commit())
+            heard = done[-1].satisfaction, done[-1].questions, done[-1].answers
+        found = Measured(number, played, *heard, time.monotonic() - began, commit())
         _write(found, self._measurements(number))
         for old in range(number):
             shutil.rmtree(self._kept(old), ignore_errors=True)
@@ -145,7 +145,10 @@ class Cell:
             self.say(f"round {number}: {len(chosen)} corrections")
             await experts.correct(api, chosen, lambda _: None)
 
-    def _measure(self, number: int, version: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    def _measure(
+        self, number: int, version: int
+    ) -> tuple[tuple[float, ...], tuple[str, ...], tuple[str, ...]]:
+        """How content the held-out customers are, with the answers to which questions."""
         self.say(f"round {number}: {self.size.heldout} held-out customers")
         copy = self.folder / "yardstick"
         _copy(self._kept(number), copy)
@@ -163,7 +166,11 @@ class Cell:
         written_by = {turn.answer.policy_version for turn in turns}
         if written_by != {version}:
             raise RoundBroke(f"expected answers of version {version}, got {sorted(written_by)}")
-        return tuple(t.satisfaction for t in turns), tuple(t.question.id for t in turns)
+        return (
+            tuple(turn.satisfaction for turn in turns),
+            tuple(turn.question.id for turn in turns),
+            tuple(turn.answer.text for turn in turns),
+        )
 
     async def _visits(self, api: Api, crowd: tuple[Customer, ...]) -> list[Visit]:
         passages, many = load_passages(), self.size.concurrency

@@ -16,7 +16,9 @@ from tests.tiny_model import make_tiny_model
 
 
 def measured(number: int) -> Measured:
-    return Measured(number, Played(number, "published"), (1.0, 5.0), ("a", "b"), 2.5, "abc")
+    return Measured(
+        number, Played(number, "published"), (1.0, 5.0), ("a", "b"), ("Yes.", "No."), 2.5, "abc"
+    )
 
 
 def test_what_is_finished_is_read_back_and_a_gap_ends_it(tmp_path: Path) -> None:
@@ -78,6 +80,7 @@ def test_a_round_without_enough_feedback_is_told_and_the_next_run_goes_on(
     assert found.played.outcome == "failed"
     assert "corrections" in found.played.reasons[0]
     assert found.satisfaction == start.satisfaction
+    assert found.answers == start.answers and len(start.answers) == 4
     assert cell.left == 0 and cell.finished == [start, found]
     assert sorted(p.name for p in folder.iterdir()) == ["after-1", "round-0.json", "round-1.json"]
     assert not (folder / "after-1" / "torn").exists()

@@ -20,7 +20,7 @@ QUESTIONS = tuple(f"q{i // 2}" for i in range(20))
 def measured(number: int, stars: float, outcome: Any = "published", **figures: float) -> Measured:
     played = Played(number, outcome, (), {f"gate/{k}": v for k, v in figures.items()})
     satisfaction = tuple(stars + 0.1 * (i % 3) for i in range(20))
-    return Measured(number, played, satisfaction, QUESTIONS, 60.0, "abc")
+    return Measured(number, played, satisfaction, QUESTIONS, ("",) * len(QUESTIONS), 60.0, "abc")
 
 
 START = measured(0, 2.0, "start")
