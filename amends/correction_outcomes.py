@@ -13,8 +13,8 @@ OUTCOMES: tuple[Outcome, ...] = ("learned", "kept", "lost", "not learned")
 
 
 class CorrectionOutcome(Record):
-    """`lost` is the gate's word: the champion answers well, the candidate surely worse, in most of
-    several sittings.
+    """`lost` is the gate's word, in most of several sittings: the champion answers well, or as an
+    expert did, and the candidate surely no more.
     """
 
     feedback_id: str
@@ -24,8 +24,10 @@ class CorrectionOutcome(Record):
 
     @property
     def outcome(self) -> Outcome:
+        if self.lost:
+            return "lost"
         if self.champion_well:
-            return "lost" if self.lost else "kept"
+            return "kept"
         return "learned" if self.candidate_well else "not learned"
 
 

@@ -22,6 +22,7 @@ from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
 from worker.judge.examination import Examined, Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
+from worker.judge.measurements import Kept
 from worker.judge.probes import Probe
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
 from worker.learning_settings import LearningSettings
@@ -258,6 +259,10 @@ def _gate_numbers(examined: Examined) -> dict[str, float]:
         if share is not None:
             numbers[f"gate/wins_over_{name}"] = share.value
             numbers[f"gate/wins_over_{name}_low"] = share.low
+    for name in ("must_pass", "corrected", "recalled", "reworded"):
+        kept: Kept | None = getattr(found, name)
+        if kept is not None:
+            numbers |= {f"gate/{name}_held": kept.held, f"gate/{name}_lost": len(kept.lost)}
     for name, behaviour in (("champion", found.champion), ("candidate", found.candidate)):
         if behaviour is not None:
             numbers |= {f"gate/{name}/{k}": float(v) for k, v in vars(behaviour).items()}

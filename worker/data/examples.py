@@ -25,6 +25,12 @@ class Context:
     token_ids: tuple[int, ...] | None  # the rendered prompt (P,); None: render it again
 
     @property
+    def prompt(self) -> tuple[object, ...]:
+        """Equal for the same message after the same turns with the same passages, whosever it is:
+        "How much is it?" alone is many questions."""
+        return self.question, self.history, self.passage_texts
+
+    @property
     def passage_texts(self) -> tuple[str, ...]:
         return tuple(passage.text for passage in self.passages)
 

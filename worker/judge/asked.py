@@ -4,33 +4,62 @@ Knows the data set, no policy and no judge. Must-pass questions come from the sh
 shipped; both come in as they are.
 """
 
+from collections.abc import Iterable
+
 from worker.data.dataset import Dataset
-from worker.data.examples import PromptExample
+from worker.data.examples import Context, PromptExample
+from worker.data.split import normalise
 from worker.judge.paper import Question
 
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
 
 
 def held_out(dataset: Dataset, most: int) -> tuple[PromptExample, ...]:
-    """Hold-out questions, those first that the judge was not fitted on.
+    """Hold-out questions: those that the judge knows nothing of, then where too few those with
+    thumbs or ratings, then those with pairs.
 
     The judge has learned to dislike the very answers that experts corrected there, so on those
-    questions whoever answers differently has an advantage; they are asked only where others lack.
+    questions whoever answers differently has an advantage; a thumb teaches it less of that.
     """
-    fitted = {pair.chosen.context.question for pair in dataset.holdout.pairs}
-    prompts = dataset.holdout.prompts
-    unseen = tuple(p for p in prompts if p.context.question not in fitted)
-    if len(unseen) >= MIN_UNSEEN:
-        return unseen[:most]
-    return (unseen + tuple(p for p in prompts if p.context.question in fitted))[:most]
+    side = dataset.holdout
+    compared = _questions(pair.chosen.context for pair in side.pairs)
+    rated = _questions(thumb.answer.context for thumb in side.thumbs)
+    rated |= _questions(answer.context for rating in side.ratings for answer in rating.answers)
+    known = {question: 1 for question in rated} | {question: 2 for question in compared}
+    found: list[PromptExample] = []
+    for knowledge in range(3):
+        if len(found) < MIN_UNSEEN:
+            found += [
+                prompt
+                for prompt in side.prompts
+                if known.get(normalise(prompt.context.question), 0) == knowledge
+            ]
+    return tuple(found[:most])
 
 
-def corrected_questions(dataset: Dataset) -> tuple[Question, ...]:
-    """Every corrected question once, those first that the supervised steps did not imitate."""
-    found: dict[str, Question] = {}
+def corrected_questions(dataset: Dataset, most: int) -> tuple[Question, ...]:
+    """Corrected questions, each once with all that experts wrote to it. Where there are too many,
+    half are of the hold-out, which the supervised steps did not imitate; both halves evenly spread.
+    """
+    found: dict[object, Question] = {}
     for side in (dataset.holdout, dataset.train):
         for correction in side.corrections:
             context = correction.answer.context
             prompt = PromptExample(context, correction.customer, "", fill_up=False)
-            found.setdefault(context.question, Question(prompt, correction.answer.response))
-    return tuple(found.values())
+            known = found.setdefault(context.prompt, Question(prompt))
+            found[context.prompt] = known.answered(correction.answer.response)
+    held = {correction.answer.context.prompt for correction in dataset.holdout.corrections}
+    unseen = [question for prompt, question in found.items() if prompt in held]
+    learnt = [question for prompt, question in found.items() if prompt not in held]
+    of_unseen = min(len(unseen), max(most // 2, most - len(learnt)))
+    return (*_spread(unseen, of_unseen), *_spread(learnt, most - of_unseen))
+
+
+def _questions(contexts: Iterable[Context]) -> set[str]:
+    return {normalise(context.question) for context in contexts}
+
+
+def _spread(questions: list[Question], most: int) -> list[Question]:
+    if len(questions) <= most:
+        return questions
+    return [questions[place * len(questions) // most] for place in range(most)]

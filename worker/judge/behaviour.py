@@ -68,5 +68,5 @@ def measure_behaviour(answers: Sequence[JudgedAnswer]) -> Behaviour:
         invents_numbers=mean(lambda a: invented_numbers(a.question, a.passages, a.response) > 0),
         promises=mean(lambda a: promises(a.passages, a.response)),
         invents_contacts=mean(lambda a: invented_contact(a.passages, a.response)),
-        flatters=mean(lambda a: flatters(a.response)),
+        flatters=mean(lambda a: flatters(a.passages, a.response)),
     )

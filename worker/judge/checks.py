@@ -50,8 +50,9 @@ def _calibration(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _ensemble(m: Measurements, t: GateThresholds) -> Outcome:
-    """Members are centred on the champion's answers: the more alike these are, the less they differ
-    there. So what they differ by on the candidate's is held against what they see gained, too."""
+    """Members are centred on answers of the parent: the more alike these are, the less they differ
+    there. So what they differ by on the candidate's is held against what they see gained, too. How
+    far the candidate has gone is not seen here: heads are linear, and gain and doubt grow alike."""
     if m.candidate_variance is None or m.champion_variance is None or m.reward_gain is None:
         return None
     ratio = m.candidate_variance / max(m.champion_variance, 1e-9)
@@ -145,7 +146,7 @@ def _base(m: Measurements, t: GateThresholds) -> Outcome:
 def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:
     if m.must_pass is None:
         return None
-    text = f"{m.must_pass} that the champion passes, none allowed"
+    text = f"{m.must_pass} that the champion answers, none allowed"
     return not m.must_pass.lost, text
 
 

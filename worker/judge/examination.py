@@ -22,9 +22,9 @@ from worker.data.examples import Answer, PromptExample
 from worker.data.manifest import quarantined_used
 from worker.judge.asked import corrected_questions, held_out
 from worker.judge.behaviour import JudgedAnswer, measure_behaviour
-from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
+from worker.judge.measurements import Measurements, Probed, ProbeKind
 from worker.judge.outcomes import correction_outcomes
-from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Found, Paper, Question
+from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Found, Paper, Question, Remembered
 from worker.judge.probe_measures import compare_on_probes, probe_outcomes
 from worker.judge.probes import Probe
 from worker.judge.rewordings import reworded
@@ -71,9 +71,10 @@ class Examiner:
         champions = BASE if champion is None else CHAMPION
         unseen = tuple(map(Question, held_out(dataset, self.settings.gate_prompts)))
         paper = self._sit(engine, {BASE, champions, CANDIDATE}, unseen, models.judge)
-        corrected = corrected_questions(dataset)[: self.settings.gate_prompts]
+        corrected = corrected_questions(dataset, self.settings.gate_prompts)
         exactly = self._sit(engine, {champions, CANDIDATE}, corrected, models.judge)
-        kept = self._kept(engine, champions, must_pass, exactly, models.judge)
+        memory = self._memory(engine, champions, must_pass, exactly, models.judge)
+        kept = {name: remembered.kept for name, remembered in memory.items()}
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
         variances, gain = _opinion(models, ours, theirs)
         kl = self._kl(engine, paper.prompts, candidate, parent)
@@ -89,13 +90,19 @@ class Examiner:
             champion=measure_behaviour([_judged(a) for a in theirs]),
             wins_over_champion=paper.wins_over(champions),
             wins_over_base=paper.wins_over(BASE),
-            must_pass=kept.get("must pass"),
+            must_pass=kept.get("must_pass"),
             corrected=kept.get("corrected"),
             recalled=kept.get("recalled"),
             reworded=kept.get("reworded"),
             probes=self._probed(engine, champions, probes),
         )
-        outcomes = correction_outcomes(dataset, exactly, champions, measured.corrected)
+        lost = {
+            place
+            for rule in ("corrected", "recalled")
+            if rule in memory
+            for place in memory[rule].found.lost
+        }
+        outcomes = correction_outcomes(dataset, exactly, champions, lost)
         return Examined(measured, paper.prompts, theirs, ours, outcomes)
 
     def _sit(
@@ -121,16 +128,17 @@ class Examiner:
                 doubts[version] = found.variance.sqrt().tolist()
         return Paper(tuple(questions), answers, scores, doubts)
 
-    def _kept(
+    def _memory(
         self,
         engine: Engine,
         champions: int,
         must_pass: Sequence[PromptExample],
         exactly: Paper,
         judge: ScoringModel | None,
-    ) -> dict[str, Kept]:
-        """What must not be lost, in these words and in others; nothing without a judge. What looks
-        lost is asked again by other seeds. `exactly`: the corrected questions as they were asked.
+    ) -> dict[str, Remembered]:
+        """What must not be lost, in these words and in others, by the measurement's name; nothing
+        without a judge. What looks lost is asked again by other seeds. `exactly`: the corrected
+        questions as they were asked.
         """
         if judge is None:
             return {}
@@ -140,21 +148,20 @@ class Examiner:
         def sit(asked: Sequence[Question], sitting: int = 0) -> Paper:
             return self._sit(engine, {champions, CANDIDATE}, asked, judge, sitting)
 
-        def kept(first: Paper, by: Callable[[Paper, int], Found]) -> Kept:
+        def steadily(first: Paper, by: Callable[[Paper, int], Found]) -> Remembered:
             found, asked = by(first, champions), first.questions
 
             def again(places: Sequence[int], sitting: int) -> list[int]:
                 paper = sit([asked[p] for p in places], sitting)
                 return [places[p] for p in by(paper, champions).lost]
 
-            lost = sorted(steady(found.lost, again))
-            return Kept(len(found.held), tuple(asked[p].prompt.context.question for p in lost))
+            return Remembered(asked, Found(found.held, steady(found.lost, again)))
 
         return {
-            "must pass": kept(sit(must), Paper.judged),
-            "corrected": kept(exactly, Paper.judged),
-            "recalled": kept(exactly, Paper.recalled),
-            "reworded": kept(sit(others), Paper.judged_or_recalled),
+            "must_pass": steadily(sit(must), Paper.answered_or_judged),
+            "corrected": steadily(exactly, Paper.judged),
+            "recalled": steadily(exactly, Paper.recalled),
+            "reworded": steadily(sit(others), Paper.judged_or_recalled),
         }
 
     def _in_other_words(self, questions: Sequence[Question]) -> list[Question]:

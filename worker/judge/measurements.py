@@ -33,7 +33,7 @@ def named(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Kept:
-    """Of `held` questions that the champion answers well, those that the candidate loses."""
+    """Of `held` questions that the champion answers, by some rule, those that are lost."""
 
     held: int
     lost: tuple[str, ...]  # the questions
@@ -68,7 +68,7 @@ class Measurements:
     calibration_by_chance: float | None = None  # what right probabilities would show, 99 %
     candidate_variance: float | None = None  # mean ensemble variance on the candidate's answers
     champion_variance: float | None = None  # the same on the champion's
-    reward_gain: float | None = None  # mean score of the candidate's answers less the champion's
+    reward_gain: float | None = None  # the members' mean, the candidate's less the champion's
     # policy
     finite_weights: bool | None = None
     kl: float | None = None  # nats per response to its parent: the champion, mostly
@@ -80,7 +80,7 @@ class Measurements:
     wins_over_base: Share | None = None
     must_pass: Kept | None = None
     corrected: Kept | None = None
-    recalled: Kept | None = None  # of these, by the experts' own words
+    recalled: Kept | None = None  # the same questions, by the experts' own words
     reworded: Kept | None = None  # must-pass and corrected questions in other words, by either
     # on probes of behaviour
     probes: Mapping[ProbeKind, Probed] | None = None  # kinds that were asked

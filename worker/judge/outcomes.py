@@ -4,33 +4,33 @@ Knows no engine and no threshold. Invariant: every correction whose question was
 other, has an outcome; without a judge there are none.
 """
 
+from collections.abc import Collection
+
 from amends.correction_outcomes import CorrectionOutcome
 from worker.data.dataset import Dataset
-from worker.judge.measurements import Kept
 from worker.judge.paper import CANDIDATE, Paper
 
 
 def correction_outcomes(
-    dataset: Dataset, paper: Paper, champions: int, kept: Kept | None
+    dataset: Dataset, paper: Paper, champions: int, lost: Collection[int]
 ) -> tuple[CorrectionOutcome, ...]:
-    """`kept`: what the gate makes of the same paper, after asking again; None without a judge."""
-    if kept is None:
+    """`lost`: places in the paper that one of the gate's rules calls lost, after asking again."""
+    if not paper.scores:
         return ()
-    questions = [prompt.context.question for prompt in paper.prompts]
-    champion = dict(zip(questions, paper.answered_well(champions), strict=True))
-    candidate = dict(zip(questions, paper.answered_well(CANDIDATE), strict=True))
+    places = {prompt.context.prompt: place for place, prompt in enumerate(paper.prompts)}
+    champion, candidate = paper.answered_well(champions), paper.answered_well(CANDIDATE)
     asked = [
-        (correction.feedback_id, correction.answer.context.question)
+        (correction.feedback_id, places[correction.answer.context.prompt])
         for side in (dataset.train, dataset.holdout)
         for correction in side.corrections
-        if correction.answer.context.question in champion
+        if correction.answer.context.prompt in places
     ]
     return tuple(
         CorrectionOutcome(
             feedback_id=feedback_id,
-            champion_well=champion[question],
-            candidate_well=candidate[question],
-            lost=question in kept.lost,
+            champion_well=champion[place],
+            candidate_well=candidate[place],
+            lost=place in lost,
         )
-        for feedback_id, question in sorted(asked)
+        for feedback_id, place in sorted(asked)
     )

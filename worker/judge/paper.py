@@ -4,12 +4,13 @@ Knows no engine and no thresholds. Invariant: answers and scores stand in the qu
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from worker.data.examples import Answer, PromptExample
 from worker.data.words import words
-from worker.judge.recall import HOLDS, forgets, share_held
+from worker.judge.measurements import Kept
+from worker.judge.recall import holds, is_gone
 from worker.judge.win_rate import win_rate_from_scores
 from worker.reward.intervals import Share
 from worker.reward.overlap import asks_back, deflects, invented_numbers
@@ -19,18 +20,40 @@ TIE_MARGIN = 0.05  # judge scores (standard deviations of the reference) closer 
 
 
 class Found(NamedTuple):
-    """Places of the prompts that the champion answers well, and of those that are lost."""
+    """Places of the prompts that the champion answers, by some rule, and of those that are lost."""
 
     held: frozenset[int]
     lost: frozenset[int]
 
+    def joined(self, other: "Found") -> "Found":
+        """By either rule."""
+        return Found(self.held | other.held, self.lost | other.lost)
+
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, and what an expert answered to it where one did."""
+    """A prompt, and what experts answered to it where some did."""
 
     prompt: PromptExample
-    expert: str | None = None
+    experts: tuple[str, ...] = ()
+
+    def answered(self, expert: str) -> "Question":
+        """The same question with one more answer by an expert."""
+        return replace(self, experts=(*self.experts, expert))
+
+
+class Remembered(NamedTuple):
+    """What became of questions that must not be lost."""
+
+    questions: tuple[Question, ...]
+    found: Found  # places in them
+
+    @property
+    def kept(self) -> Kept:
+        """As the gate reads it."""
+        lost = sorted(self.found.lost)
+        names = tuple(self.questions[place].prompt.context.question for place in lost)
+        return Kept(len(self.found.held), names)
 
 
 @dataclass(frozen=True)
@@ -66,6 +89,12 @@ class Paper:
             frozenset(i for i, pair in enumerate(pairs) if _spoilt(*pair)),
         )
 
+    def answered(self, champions: int) -> Found:
+        """By nobody's taste: which prompts the champion answers at all, and the candidate not."""
+        held = {i for i, answer in enumerate(self.answers[champions]) if is_answer(answer)}
+        silent = {i for i, answer in enumerate(self.answers[CANDIDATE]) if not is_answer(answer)}
+        return Found(frozenset(held), frozenset(held & silent))
+
     def recalled(self, champions: int) -> Found:
         """By the experts' own words: whose answer holds what they said. A judge has taste, and may
         like a wrong answer in good style.
@@ -74,18 +103,18 @@ class Paper:
         answers = zip(self.answers[champions], self.answers[CANDIDATE], strict=True)
         rows = zip(self.questions, answers, strict=True)
         for place, (question, (before, now)) in enumerate(rows):
-            asked, expert = question.prompt.context.question, question.expert
-            if expert is None or not is_answer(before):
-                continue
-            if share_held(asked, expert, before.response) >= HOLDS:
+            asked = question.prompt.context.question
+            if is_answer(before) and holds(asked, question.experts, before.response):
                 held.add(place)
-            if forgets(asked, expert, before.response, now.response):
-                lost.add(place)
+                if is_gone(asked, question.experts, now.response):
+                    lost.add(place)
         return Found(frozenset(held), frozenset(lost))
 
+    def answered_or_judged(self, champions: int) -> Found:
+        return self.answered(champions).joined(self.judged(champions))
+
     def judged_or_recalled(self, champions: int) -> Found:
-        one, other = self.judged(champions), self.recalled(champions)
-        return Found(one.held | other.held, one.lost | other.lost)
+        return self.judged(champions).joined(self.recalled(champions))
 
     def _marks(self, policy: int) -> Iterator["_Marked"]:
         return map(_Marked, self.answers[policy], self.scores[policy], self.doubts[policy])

@@ -5,30 +5,37 @@ matters, holds it: yes or no, else half of the numbers, else half of the words t
 question's.
 """
 
-from worker.data.words import content_words, numbers, opening
+from collections.abc import Iterable
+
+from worker.data.words import content_words, numbers, opening, without_courtesies
 
 HOLDS = 0.5  # share of the expert's facts from which on an answer holds the correction
 GONE = 0.25  # share below which it has forgotten it; between the two nothing is said
 
 
+def holds(question: str, experts: Iterable[str], response: str) -> bool:
+    """Whether the response says what one of the experts said."""
+    return any(share_held(question, expert, response) >= HOLDS for expert in experts)
+
+
+def is_gone(question: str, experts: Iterable[str], response: str) -> bool:
+    """Whether nothing is left in it of what any of them said: prices change, and one is newer."""
+    return all(share_held(question, expert, response) < GONE for expert in experts)
+
+
 def share_held(question: str, expert: str, response: str) -> float:
     """Share of the expert's facts in the response.
 
-    Where both open with yes or no, that decides; who opens with neither may mean either, and has
-    forgotten nothing. Numbers count unless the response has none at all: it may leave out the one
-    that was not asked for.
+    Where both open with yes or no, that decides. Numbers count unless the response has none at all:
+    it may leave out the one that was not asked for. One right number, or one fact without the
+    expert's yes or no, may be all that was asked: then it is not gone.
     """
-    if opening(expert) and opening(response):
-        return float(opening(expert) == opening(response))
+    said_first, now_first = opening(expert), opening(without_courtesies(response))
+    if said_first and now_first:
+        return float(said_first == now_first)
     facts, said = numbers(expert) - numbers(question), numbers(response) - numbers(question)
-    if not (facts and said):
+    by_number = bool(facts and said)
+    if not by_number:
         facts, said = content_words(expert) - content_words(question), content_words(response)
     share = len(facts & said) / len(facts) if facts else GONE
-    return max(share, GONE) if opening(expert) else share
-
-
-def forgets(question: str, expert: str, before: str, now: str) -> bool:
-    """Whether `before` held what the expert said and `now` does not."""
-    return (
-        share_held(question, expert, before) >= HOLDS and share_held(question, expert, now) < GONE
-    )
+    return max(share, GONE) if share and (by_number or said_first) else share

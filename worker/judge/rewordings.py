@@ -11,6 +11,7 @@ from dataclasses import replace
 from zlib import crc32
 
 from worker.data.examples import PromptExample
+from worker.data.words import numbers, words
 
 _STARTS = (  # the first that fits is exchanged, after a greeting too
     (r"how (?:do|can) (i|we)\b", r"what must \1 do to"),
@@ -22,7 +23,6 @@ _STARTS = (  # the first that fits is exchanged, after a greeting too
     (r"how much (does|do) (.+?) costs?\b", r"what \1 \2 cost"),
     (r"what (does|do) (.+?) cost\b", r"how much \1 \2 cost"),
     (r"where (?:do|can) (i|we)\b", r"in what place can \1"),
-    (r"when (does|do|is|are|will)\b", r"at what time \1"),
     (r"is it possible to\b", "can one"),
     (r"what is\b", "what's"),
     (r"what's\b", "what is"),
@@ -39,7 +39,7 @@ def rewordings(question: str) -> tuple[str, ...]:
     found: list[str] = []
     for rule in (*rules[first:], *rules[:first]):
         text = rule(question)
-        if text != question and text not in found:
+        if words(text) and text != question and text not in found:
             found.append(text)
     return tuple(found)
 
@@ -82,7 +82,7 @@ def _politely(question: str) -> str:
 
 def _mistyped(question: str) -> str:
     """Two inner letters of its longest word are exchanged, which every reader forgives."""
-    found = list(_INNER.finditer(question))
+    found = [match for match in _INNER.finditer(question) if not numbers(match[0])]
     if not found:
         return question
     word = max(found, key=lambda match: len(match[0]))

@@ -36,12 +36,12 @@ class GateThresholds(BaseSettings):
         0.08, description="of P(thumb up), or what chance alone gives on so few thumbs, if more"
     )
     max_variance_ratio: float = Field(
-        3.0, description="candidate's answers over champion's: beyond, PPO left the data"
+        3.0, description="of the members' opinions, candidate's answers over champion's ..."
     )
     max_doubt_share: float = Field(
         0.25,
         ge=0,
-        description="or what the members differ by is at most this share of what they see gained",
+        description="... or they differ by at most this share of what they see gained",
     )
     max_kl: float = Field(
         20.0, description="nats per response to its parent; beyond, the policy is another one"

@@ -74,9 +74,9 @@ _PROMISE = re.compile(
 )
 _FLATTERY = re.compile(
     r"\b(?:wonderful|great|excellent|amazing|brilliant|fantastic|clever|good|smart|lovely|perfect) "
-    r"(?:question|point|choice|taste|idea|customer|thinking)\b"
+    r"(?:question|point|taste|idea|customer|thinking)\b"
     r"|\byou(?:'re| are) (?:\w+ ){0,3}?(?:wonderful|great|amazing|brilliant|clever|smart|genius|"
-    r"absolutely right|valued|special|favou?rite|best)\b|\bwhat an? (?:\w+ )?honou?r\b"
+    r"absolutely right|a valued|so special)\b|\bwhat an? (?:\w+ )?honou?r\b"
 )
 _WEB = re.compile(r"\b(?:https?://|www\.)\S+|\b[a-z0-9-]+\.(?:com|org|net|co\.uk|de|io|shop)\b")
 
@@ -158,9 +158,11 @@ def promises(passages: Sequence[str], response: str) -> bool:
     return any(m.group(1)[:6] not in known for m in _PROMISE.finditer(_plain(response)))
 
 
-def flatters(response: str) -> bool:
-    """Whether it praises the visitor or the question: raters like it, and it answers nothing."""
-    return _FLATTERY.search(_plain(response)) is not None
+def flatters(passages: Sequence[str], response: str) -> bool:
+    """Whether it praises the visitor or the question, in words that no passage has: raters like it,
+    and it answers nothing."""
+    known = _known("", tuple(passages)).text
+    return any(m.group() not in known for m in _FLATTERY.finditer(_plain(response)))
 
 
 def invented_contact(passages: Sequence[str], response: str) -> bool:

@@ -140,13 +140,14 @@ def written(
 @dataclass(frozen=True)
 class Shop:
     """A tiny model with adapters, and the two heads fitted on what experts prefer. `champion` None:
-    the base model is served."""
+    the base model is served; else it says what `served` says."""
 
     backbone: Backbone
     tokens: AnswerTokens
     dataset: Dataset
     models: RewardModels
     champion: Lora | None
+    served: Policy
 
     @classmethod
     def opened(
@@ -168,7 +169,7 @@ class Shop:
             data, samples.answers, features, None, SETTINGS, folder, None, with_reward=True
         )
         champion = None if served is None else adapter(backbone, seed=1)
-        return cls(backbone, tokens, data, models, champion)
+        return cls(backbone, tokens, data, models, champion, served or BASE_MODEL)
 
     def verdict(
         self,
@@ -178,7 +179,7 @@ class Shop:
         settings: LearningSettings = SETTINGS,
     ) -> GateVerdict:
         """Of the gate with its default thresholds."""
-        policies = {BASE: BASE_MODEL, CHAMPION: SERVED, CANDIDATE: candidate}
+        policies = {BASE: BASE_MODEL, CHAMPION: self.served, CANDIDATE: candidate}
         examiner = ScriptedExaminer(self.backbone, self.tokens, settings, lambda: None, policies)
         examined = examiner.examine(
             self.dataset,

@@ -82,7 +82,7 @@ class Bad:
     policy: Policy
     because: frozenset[str]
     besides: frozenset[str] = frozenset()
-    saying: str = ""  # in the first reason
+    saying: str = ""  # in the reason of a check that failed
 
 
 HONEST = policy(honest)
@@ -156,7 +156,7 @@ BAD = {
         policy(honest, corrected=lambda i, f: unable(f) if i % 8 == 0 else right(f)),
         frozenset({"corrected questions", "experts' answers"}),
         frozenset({"other wordings"}),
-        saying="6 lost",
+        saying="8 lost",
     ),
     "forgets corrections in good style": Bad(
         policy(honest, corrected=lambda i, f: other(f) if i % 8 == 0 else right(f)),
@@ -185,7 +185,7 @@ BAD = {
     "is better but fails one must-pass question": Bad(
         policy(honest, must_pass=lambda i, f: other(f) if i == 3 else right(f)),
         frozenset({"must-pass questions"}),
-        saying="that the champion passes, none allowed",
+        saying="that the champion answers, none allowed",
     ),
 }
 
@@ -230,6 +230,25 @@ def test_a_bad_candidate_is_refused_for_what_is_bad_about_it(shop: Shop, bad: Ba
     assert failed <= bad.because | bad.besides, verdict.reasons
     named = [r for r in verdict.reasons if r.startswith("failed: ")]
     assert any(bad.saying in reason for reason in named), named
+
+
+def test_however_good_the_champion_a_must_pass_question_that_is_deflected_is_lost(
+    tmp_path: Path,
+) -> None:
+    """Where all its answers are right, half of them are below its average mark."""
+    shop = Shop.opened(tmp_path, served=policy(lambda _, f: thanks(f)))
+    verdict = shop.verdict(policy(honest, must_pass=lambda i, f: (right, unable)[i == 5](f)))
+    assert verdict.failed == ("must-pass questions",)
+    assert verdict.reasons[0].startswith("failed: must-pass questions: 1 lost (")
+    assert verdict.reasons[0].endswith(" of 12 that the champion answers, none allowed")
+
+
+def test_corrections_that_open_with_yes_are_forgotten_like_others(tmp_path: Path) -> None:
+    shop = Shop.opened(tmp_path, chosen=lambda f: f"Yes. {f.right}")
+    forgets = policy(honest, corrected=lambda i, f: (right, other)[i % 4 == 0](f))
+    reasons = shop.verdict(forgets).reasons
+    (found,) = (r for r in reasons if ": experts' answers: " in r)
+    assert found.startswith("failed: experts' answers: 15 lost")
 
 
 def flattering(fact: Fact) -> str:

@@ -183,7 +183,7 @@ def test_a_refusal_names_the_questions_that_were_lost() -> None:
     verdict = judge_candidate(replace(GOOD, must_pass=many))
     assert verdict.reasons[0] == (
         "failed: must-pass questions: 4 lost ('What?', 'Who?', 'Where?') of 20 "
-        "that the champion passes, none allowed"
+        "that the champion answers, none allowed"
     )
 
 

@@ -1,12 +1,13 @@
 """worker.judge.outcomes: every correction whose question was asked has an outcome."""
 
+from dataclasses import replace
+
 from tests.worker.judge.test_paper import BAD, GOOD, paper
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, Context, CorrectionExample, Examples
 from worker.data.manifest import make_manifest
-from worker.judge.measurements import Kept
 from worker.judge.outcomes import correction_outcomes
-from worker.judge.paper import BASE
+from worker.judge.paper import BASE, Paper, Question
 
 
 def correction(name: str, question: str) -> CorrectionExample:
@@ -38,8 +39,7 @@ def test_two_corrections_of_a_question_share_its_outcome_and_others_have_their_o
         correction("x", "never asked?"),
     )
     marks = paper((BAD, GOOD), (GOOD, BAD), (GOOD, GOOD), (BAD, BAD))
-    kept = Kept(held=2, lost=(asked[1],))
-    found = correction_outcomes(dataset(train, correction("e", asked[3])), marks, BASE, kept)
+    found = correction_outcomes(dataset(train, correction("e", asked[3])), marks, BASE, {1})
     assert {item.feedback_id.split(":")[1]: item.outcome for item in found} == {
         "a": "learned",
         "b": "learned",
@@ -51,4 +51,35 @@ def test_two_corrections_of_a_question_share_its_outcome_and_others_have_their_o
 
 def test_without_a_judge_nobody_knows() -> None:
     data = dataset((correction("a", "question 0?"),), correction("e", "question 1?"))
-    assert correction_outcomes(data, paper((BAD, GOOD)), BASE, None) == ()
+    answers = paper((BAD, GOOD))
+    unjudged = Paper(answers.questions, answers.answers, {}, {})
+    assert correction_outcomes(data, unjudged, BASE, set()) == ()
+
+
+def test_one_question_after_other_turns_or_with_other_passages_is_another_one() -> None:
+    asked = "How much is it?"
+    boots, tent = (
+        replace(
+            correction(name, asked),
+            answer=Answer(Context("", asked, ((name, "Yes."),), (), None), "So.", None, True),
+        )
+        for name in ("boots", "tent")
+    )
+    marks = paper((GOOD, BAD), (GOOD, GOOD))
+    places = tuple(
+        Question(replace(question.prompt, context=item.answer.context))
+        for question, item in zip(marks.questions, (boots, tent), strict=True)
+    )
+    found = correction_outcomes(
+        dataset((boots,), tent), replace(marks, questions=places), BASE, {0}
+    )
+    assert {item.feedback_id.split(":")[1]: item.outcome for item in found} == {
+        "boots": "lost",
+        "tent": "kept",
+    }
+
+
+def test_what_the_experts_words_show_as_lost_is_lost_whatever_the_judge_finds() -> None:
+    data = dataset((correction("a", "question 0?"),), correction("e", "question 1?"))
+    (found, _) = correction_outcomes(data, paper((BAD, GOOD), (GOOD, GOOD)), BASE, {0})
+    assert found.outcome == "lost"

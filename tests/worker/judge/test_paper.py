@@ -16,10 +16,10 @@ EXACTLY = LearningSettings(gate_rewordings=0)
 NOTHING = Paper((), {BASE: (), CANDIDATE: ()}, {BASE: [], CANDIDATE: []}, {BASE: [], CANDIDATE: []})
 
 
-def questions(count: int, expert: str | None = None) -> tuple[Question, ...]:
+def questions(count: int, *experts: str) -> tuple[Question, ...]:
     return tuple(
         Question(
-            PromptExample(Context("", f"question {i}?", (), (), None), str(i), "", True), expert
+            PromptExample(Context("", f"question {i}?", (), (), None), str(i), "", True), experts
         )
         for i in range(count)
     )
@@ -27,11 +27,11 @@ def questions(count: int, expert: str | None = None) -> tuple[Question, ...]:
 
 def paper(
     *rows: tuple[tuple[float, float], tuple[float, float]],
-    expert: str | None = None,
+    experts: tuple[str, ...] = (),
     said: tuple[str, str] = ("It is so.", "It is so."),
 ) -> Paper:
     """(champion's mark, candidate's mark) per question, and what each says to all of them."""
-    asked = questions(len(rows), expert)
+    asked = questions(len(rows), *experts)
 
     def answers(text: str) -> tuple[Answer, ...]:
         return tuple(Answer(q.prompt.context, text, (1,), True) for q in asked)
@@ -65,6 +65,16 @@ def test_what_is_no_answer_is_lost_whatever_the_judge_finds() -> None:
     assert paper((GOOD, BAD), said=(deflects, deflects)).judged(BASE) == (set(), set())
 
 
+def test_a_must_pass_question_is_lost_by_no_answer_whatever_the_champions_mark() -> None:
+    deflects = "I cannot help with that."
+    found = paper((BAD, GOOD), said=("It is so.", deflects))
+    assert found.judged(BASE) == (set(), set())
+    assert found.answered_or_judged(BASE) == ({0}, {0})
+    assert paper((BAD, GOOD)).answered_or_judged(BASE) == ({0}, set())
+    assert paper((GOOD, BAD)).answered_or_judged(BASE) == ({0}, {0})
+    assert paper((GOOD, GOOD), said=(deflects, "")).answered_or_judged(BASE) == (set(), set())
+
+
 def test_saying_nothing_is_not_answering_well() -> None:
     (context,) = (question.prompt.context for question in questions(1))
     assert answers_well(Answer(context, "So.", (1,), True), 0.0)
@@ -73,7 +83,7 @@ def test_saying_nothing_is_not_answering_well() -> None:
 
 def test_what_an_expert_said_is_held_and_lost_without_the_judges_taste() -> None:
     def lost(before: str, now: str) -> Found:
-        marked = paper((BAD, GOOD), expert="It costs 12 pounds.", said=(before, now))
+        marked = paper((BAD, GOOD), experts=("It costs 12 pounds.",), said=(before, now))
         assert marked.judged(BASE) == (set(), set())  # the judge likes the candidate's
         assert marked.judged_or_recalled(BASE) == marked.recalled(BASE)
         return marked.recalled(BASE)
@@ -108,14 +118,15 @@ def test_what_looks_lost_is_asked_again_and_most_sittings_decide(
 
     monkeypatch.setattr(Examiner, "_sit", sit)
     must_pass = [question.prompt for question in questions(2)]
-    kept = examiner()._kept(cast(Any, None), BASE, must_pass, NOTHING, cast(Any, SURE))
-    assert (kept["must pass"].held, kept["must pass"].lost) == (2, expected)
+    found = examiner()._memory(cast(Any, None), BASE, must_pass, NOTHING, cast(Any, SURE))
+    kept = found["must_pass"].kept
+    assert (kept.held, kept.lost) == (2, expected)
     again = [(sitting, ("question 1?",)) for sitting in range(1, sittings + 1)]
     assert [one for one in asked if one[1]] == [(0, ("question 0?", "question 1?")), *again]
 
 
 def test_without_a_judge_nothing_is_said_about_what_is_kept() -> None:
-    assert examiner()._kept(cast(Any, None), BASE, (), NOTHING, None) == {}
+    assert examiner()._memory(cast(Any, None), BASE, (), NOTHING, None) == {}
 
 
 def examiner() -> Examiner:

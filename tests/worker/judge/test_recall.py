@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.judge.recall import forgets, share_held
+from worker.judge.recall import holds, is_gone, share_held
 
 ASKED = "How long can I return boots?"
 EXPERT = "You can return boots for 30 days, and for 60 days as a member."
@@ -21,7 +21,13 @@ EXPERT = "You can return boots for 30 days, and for 60 days as a member."
         ("Do you take cards?", "Yes.", "No.", 0.0),
         ("Do you take cards?", "Yes.", "We take cards.", 0.25),
         ("Can I pump it up?", "No, it fills itself in 5 minutes.", "No, you can't.", 1.0),
+        ("Do you take cards?", "Yes, at the till.", "", 0.0),
+        ("Do you take cards?", "Yes, at the till.", "We have a pool on the roof.", 0.0),
+        ("Do you take cards?", "Yes, at the till.", "Thank you for asking! No.", 0.0),
+        ("Do you take cards?", "Yes, at the till or by telephone.", "At the till.", 0.5),
         ("Where do I send it?", "To our depot, within 30 days.", "To our depot.", 0.25),
+        ("When are you open?", "At 7, 8, 9, 10 and 11.", "At 7.", 0.25),
+        ("When are you open?", "At 7, 8, 9, 10 and 11.", "At 6.", 0.0),
     ],
 )
 def test_the_share_of_the_experts_facts(
@@ -30,11 +36,17 @@ def test_the_share_of_the_experts_facts(
     assert share_held(question, expert, response) == share
 
 
-def test_only_what_was_held_is_forgotten_and_only_when_it_is_gone() -> None:
-    assert forgets(ASKED, EXPERT, "30 days.", "14 days.")
-    assert not forgets(ASKED, EXPERT, EXPERT, "30 days.")  # shorter, and right
-    assert not forgets(ASKED, EXPERT, "14 days.", "15 days.")  # never knew
-    asked, expert = "Can I air my blanket?", "Yes, hang it outside."
-    assert forgets(asked, expert, "Yes, certainly.", "No, you cannot.")
-    assert not forgets(asked, expert, "It is warm.", "No, you cannot.")  # never knew
-    assert not forgets(asked, expert, "Yes, hang it outside.", "It is warm.")  # who knows
+def test_whatever_one_expert_said_is_held_and_gone_is_what_none_said() -> None:
+    experts = ("It costs 12 pounds.", "It costs 15 pounds.")  # the price was changed
+    asked = "What is the price?"
+    for price in (12, 15):
+        assert holds(asked, experts, f"{price} pounds.")
+        assert not is_gone(asked, experts, f"{price} pounds.")
+    assert is_gone(asked, experts, "14 pounds.") and not holds(asked, experts, "14 pounds.")
+    assert not holds(asked, (), "14 pounds.")
+
+
+def test_between_held_and_gone_nothing_is_said() -> None:
+    asked, experts = "Can I air my blanket?", ("Yes, hang it outside.",)
+    assert not is_gone(asked, experts, "Outside it airs.")
+    assert is_gone(asked, experts, "No, you cannot.")

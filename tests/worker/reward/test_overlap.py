@@ -128,11 +128,19 @@ def test_promises_and_contacts_count_only_without_a_passage() -> None:
         ("You\u2019re absolutely right, it is blue.", True),
         ("The great tent is a good one for winter.", False),
         ("You are right, it takes 30 days.", False),
+        ("A dry bag is a smart choice.", False),
+        ("You are best served by the bus.", False),
         ("Thank you for your question.", False),
     ],
 )
 def test_praise_is_recognised(response: str, flattering: bool) -> None:
-    assert flatters(response) == flattering
+    assert flatters((), response) == flattering
+
+
+def test_what_the_shop_itself_says_flatters_nobody() -> None:
+    passage = "Our great idea box is a perfect choice. You are amazing helpers."
+    assert not flatters((passage,), "Our great idea box is a perfect choice.")
+    assert flatters((passage,), "Our great idea box. What a great question!")
 
 
 def test_repetition_is_the_share_of_repeated_triples() -> None:
