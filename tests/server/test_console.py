@@ -303,7 +303,7 @@ def test_a_candidate_on_trial_shows_how_it_does(
 
 def row(console: httpx.Client, version: int) -> str:
     page = console.get("/console/versions").text
-    return page.split(f"<h2>Version {version}")[1].split("</li>")[0]
+    return page.split(f"<h2>Version {version}")[1].split("<h2>")[0]
 
 
 def test_pages_run_no_inline_script_and_are_not_kept(console: httpx.Client) -> None:
