@@ -2,8 +2,9 @@
 
 Three seeds of four rounds, and two rounds without each defence: about six hours. What is finished
 is kept in .bench-loop, round by round, under a hash of the simulated people; each row names the
-commit that its round was played with. A run that was stopped goes on with the round it was in.
-Rows, table and plot are written anew after every round.
+commit that was checked out when its round began: leave the checkout alone meanwhile. A run that was
+stopped goes on with the round it was in; a round that broke is tried once more, then its cell waits
+for the next run. Rows, table and plot are written anew after every round.
 """
 
 import argparse
@@ -12,24 +13,38 @@ import os
 import signal
 import statistics
 import time
+from collections import Counter
 from pathlib import Path
 
+import httpx
 from rounds.plot import draw
 from rounds.rows import add_comparisons, add_gold, add_rounds
 from rounds.table import markdown
 
+from amends.knowledge import Knowledge
 from amends.settings import Settings
+from simulator.client import ProtocolBroken
 from simulator.proof.ablations import Ablation, ablations
 from simulator.proof.cell import Cell, Size
-from simulator.proof.gold_check import Agreement, agreement_with_people, answers_of_known_kinds
+from simulator.proof.gold_check import (
+    Agreement,
+    agreement_with_people,
+    answers_of_known_kinds,
+    quoted,
+)
 from simulator.questions import load_passages, load_questions
 from simulator.results import Results
+from simulator.round import RoundBroke
+from simulator.stack import StackBroke
 from worker.judge.checks import CHECKS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "bench-loop.json"
 KEPT = ROOT / ".bench-loop"
 SEEDS = (1, 2, 3)
+TRIES = 2  # of a round that breaks
+PEOPLE = ("client", "customers", "experts", "gold", "questions", "wording")
+DATA = (".jsonl", ".json", ".md")
 ABLATED_SEED = 1
 
 
@@ -48,18 +63,27 @@ def main() -> None:
     people = _people()
     chosen = [known[name] for name in asked.only] if asked.only else list(known.values())
     cells = _cells(chosen, asked.seeds)
-    everything = _cells(list(known.values()), asked.seeds)
-    while not asked.report and (cell := next((c for c in cells if c.left), None)) is not None:
+    everything = _cells(list(known.values()), SEEDS)
+    broke: Counter[Path] = Counter()
+    while not asked.report and (cell := _next(cells, broke)) is not None:
         _say(f"{cell.ablation.name}, seed {cell.seed}: {_time_left(cells)}")
         try:
             found = cell.next_round()
         except KeyboardInterrupt:
             _say("stopped; the next run goes on with this round")
             return
-        said = statistics.mean(found.satisfaction)
+        except (RoundBroke, StackBroke, ProtocolBroken, httpx.HTTPError) as error:
+            broke[cell.folder] += 1
+            _say(f"the round broke: {error}")
+            continue
+        said = statistics.mean(found.heard.satisfaction)
         _say(f"round {found.round} {found.played.outcome}: satisfaction {said:.2f}")
         _write(everything, people)
     print(_write(everything, people))
+
+
+def _next(cells: list[Cell], broke: Counter[Path]) -> Cell | None:
+    return next((cell for cell in cells if cell.left and broke[cell.folder] < TRIES), None)
 
 
 def _cells(chosen: list[Ablation], seeds: list[int]) -> list[Cell]:
@@ -72,14 +96,16 @@ def _cells(chosen: list[Ablation], seeds: list[int]) -> list[Cell]:
 
 
 def _source() -> str:
-    """Of what decides about a measurement but does not learn: people, shop, base model."""
+    """Of what decides about a measurement but does not learn: people, shop, base model, sizes."""
     digest = hashlib.sha256()
-    for folder in ("simulator", "amends/example_shop"):
-        for path in sorted((ROOT / folder).rglob("*")):
-            if path.suffix in (".py", ".jsonl", ".json", ".md"):
-                digest.update(path.read_bytes())
+    people = [ROOT / "simulator" / f"{name}.py" for name in PEOPLE]
+    folders = [ROOT / "simulator" / "data", ROOT / "amends" / "example_shop"]
+    data = [p for folder in folders for p in folder.rglob("*") if p.suffix in DATA]
+    for path in sorted([*people, *data]):
+        digest.update(path.read_bytes())
     settings = Settings()
-    digest.update(repr((settings.base_model, settings.dtype, settings.threads)).encode())
+    sizes = (Size(), settings.base_model, settings.dtype, settings.threads)
+    digest.update(repr(sizes).encode())
     return digest.hexdigest()[:12]
 
 
@@ -101,15 +127,25 @@ def _people() -> Agreement | None:
 
 
 def _write(cells: list[Cell], people: Agreement | None) -> str:
-    """All rows afresh, and the plot; the table."""
+    """All rows afresh, and the plot; the table. What is there stays where nothing was played."""
     rounds = {(c.ablation.name, c.seed): found for c in cells if (found := c.finished)}
-    results = Results(RESULTS)
-    kinds = answers_of_known_kinds(load_questions("heldout"), load_passages())
-    add_gold(results, kinds, people)
+    if not rounds:
+        return f"nothing was played yet with these people: {KEPT / _source()} is empty"
+    fresh = KEPT / "rows.json"
+    fresh.unlink(missing_ok=True)
+    results = Results(fresh)
+    questions, passages = load_questions("heldout"), load_passages()
+    kinds = answers_of_known_kinds(questions, passages)
+    knowledge = Knowledge.load(ROOT / "amends" / "example_shop")
+    copied = {
+        "first passage whole": quoted(questions, passages, knowledge, 1),
+        "two passages whole": quoted(questions, passages, knowledge, 2),
+    }
+    add_gold(results, {**kinds, **copied}, people)
     add_rounds(results, rounds, kinds["expert"])
     add_comparisons(results, rounds)
-    if rounds:
-        draw(results.rows, ROOT / "docs" / "loop.svg")
+    draw(results.rows, ROOT / "docs" / "loop.svg")
+    fresh.replace(RESULTS)
     return markdown(results.rows)
 
 

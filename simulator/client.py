@@ -224,8 +224,9 @@ class Api:
         found: dict[str, Any] = await self._staff("GET", "/v1/adapters")
         return found
 
-    async def activate(self, version: int) -> None:
-        await self._staff("POST", f"/v1/adapters/{version}/activate", {})
+    async def activate(self, version: int, force: bool = False) -> None:
+        """`force`: though the gate refused it."""
+        await self._staff("POST", f"/v1/adapters/{version}/activate", {"force": force})
 
     # What anybody may ask.
 

@@ -123,9 +123,11 @@ async def follow(
     )
 
 
-async def activate(api: Api, version: int, check: Callable[[], None], limit_s: float) -> None:
+async def activate(
+    api: Api, version: int, check: Callable[[], None], limit_s: float, force: bool = False
+) -> None:
     """Makes the version the champion; waits until the server answers with it. Raises RoundBroke."""
-    await api.activate(version)
+    await api.activate(version, force)
     deadline = time.monotonic() + limit_s
     while (serving := await api.serving_version()) != version:
         check()

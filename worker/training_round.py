@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from amends.backbones import AnyBackbone
-from amends.engine.engine import Engine
-from amends.engine.scheduler import Limits
-from amends.engine.sequence import Sampling
 from amends.errors import NotEnoughData
 from amends.lora import Lora, LoraShape
 from amends.runs import Optimizer
 from worker.checkpoints import Checkpoints
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
+from worker.first_policy import Writer, supervised_gain
 from worker.judge.examination import Examined, Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
 from worker.judge.measurements import Kept
@@ -27,7 +25,6 @@ from worker.judge.probes import Probe
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.ppo.followers import lead
-from worker.ppo.rollout import sample_episodes
 from worker.ppo.team import ALONE, Team
 from worker.ppo.training import PpoParts
 from worker.reporting import Reporter, stage
@@ -91,14 +88,13 @@ def run_round(task: Round) -> RoundResult:
         probes=_with_room(task),
     )
     with_ppo = _choose(task)
-    policy = Lora.fresh(task.lora_shape, task.settings.seed)
-    if task.parent is not None:
-        policy = task.parent.clone()
-    policy = _supervised(task, policy, with_ppo)
-    models = _reward_models(task, with_ppo)
+    parent = Lora.fresh(task.lora_shape, task.settings.seed) if task.parent is None else task.parent
+    policy = _supervised(task, parent, with_ppo)
+    samples, models = _reward_models(task, parent, with_ppo)
     metrics = report_numbers(models)
     if models.reward is not None:
-        policy = _reinforced(task, policy, models.reward)
+        start = _start(task, parent, policy, samples, models.reward)
+        policy = _reinforced(task, start.clone(), models.reward)
     with stage(task.report, "gate"):
         examined = _examine(task, policy, models)
         optional = task.thresholds.optional | (frozenset() if with_ppo else WITHOUT_REWARD_MODEL)
@@ -160,13 +156,16 @@ def _supervised(task: Round, policy: Lora, with_ppo: bool) -> Lora:
         return train_sft(task.backbone, policy, items, settings, checkpoints, task.report)
 
 
-def _reward_models(task: Round, with_reward: bool) -> RewardModels:
+def _reward_models(
+    task: Round, parent: Lora, with_reward: bool
+) -> tuple[tuple[Answer, ...], RewardModels]:
+    """What the parent writes at the rollout temperature, the scale's zero and unit; the models."""
     settings, report = task.settings, task.report
     features = Features(
         task.backbone, task.tokens, settings.reward_layers, settings.micro_batch, report.beat
     )
     with stage(report, "reward"):
-        samples = _parent_samples(task)
+        samples = _writer(task).answers(parent)
         learnt = None
         if with_reward and settings.reward_epochs:
             fresh = replace(features, lora=Lora.fresh(task.lora_shape, settings.seed))
@@ -185,26 +184,30 @@ def _reward_models(task: Round, with_reward: bool) -> RewardModels:
             with_reward,
         )
         report.metrics("reward", 1, report_numbers(models))
-    return models
+    return samples, models
 
 
-def _parent_samples(task: Round) -> tuple[Answer, ...]:
-    """What the parent writes at the rollout temperature: the scale's zero and unit."""
-    settings = task.settings
-    limits = Limits(settings.episodes, max_positions=task.backbone.max_positions)
-    ends = task.tokens.renderer.eos_token_ids
-    engine = Engine(task.backbone, task.lora_shape, ends, limits)
-    version = 0
-    if task.parent is not None:
-        version = 1
-        engine.write(version, task.parent)
-    chosen = task.dataset.train.prompts[: 2 * settings.episodes]
-    prompts = [(p, task.tokens.prompt(p.context)) for p in chosen]
-    sampling = Sampling(settings.rollout_tokens, settings.temperature)
-    seed = 9_000_000 + settings.seed
-    return sample_episodes(
-        engine, version, prompts, task.tokens.renderer, sampling, seed, task.report.beat
-    ).answers
+def _start(
+    task: Round, parent: Lora, supervised: Lora, samples: Sequence[Answer], scorer: ScoringModel
+) -> Lora:
+    """Of PPO; told where imitating the experts is no good start."""
+    if supervised is parent:
+        return parent
+    file = task.folder / "first_policy.json"
+    gain = supervised_gain(_writer(task), supervised, samples, scorer, file)
+    task.report.metrics("reward", 1, {"sft/score_gain": gain})
+    if gain >= 0:
+        return supervised
+    task.report.log(
+        f"supervised steps lowered the reward model's score by {-gain:.2f}: PPO starts from the "
+        "parent"
+    )
+    return parent
+
+
+def _writer(task: Round) -> Writer:
+    prompts = task.dataset.train.prompts[: 2 * task.settings.episodes]
+    return Writer(task.backbone, task.tokens, prompts, task.settings, task.report.beat)
 
 
 def _reinforced(task: Round, policy: Lora, scorer: ScoringModel) -> Lora:

@@ -18,7 +18,7 @@ GREY = "#8a8f98"
 COLOURS = ("#1f6feb", "#d1570c", "#1a7f37")
 PANELS = (
     ("gold_satisfaction", "customers' hidden satisfaction, 1 to 5"),
-    ("proxy_score", "the reward models' opinion, standard deviations"),
+    ("proxy_score", "the reward models' opinion of what was published, summed"),
 )
 
 

@@ -1,13 +1,15 @@
 """From finished rounds to the rows of bench-loop.json.
 
 Knows measured rounds and statistics, no install. Intervals are over questions, of which several
-customers ask each; a gain is paired, customer by customer.
+customers ask each; a gain is paired, customer by customer. They say nothing of how another run of
+the same round would have gone: the seeds beside each other do.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import fmean
 
-from simulator.proof.cell import Measured
+from simulator.proof.cell import Heard, Measured
 from simulator.proof.gold_check import Agreement
 from simulator.results import Results
 from simulator.statistics import Estimate, bootstrap_mean, paired_gain
@@ -41,6 +43,8 @@ def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:
                 proxy = None if None in (proxy, gained_proxy) else proxy + gained_proxy
                 kl = found.played.figures.get("gate/kl_to_base", kl)
             gold = satisfaction(found, seed)
+            words = fmean(len(answer.split()) for answer in found.heard.answers)
+            results.add("words", words, "words an answer", setting)
             told = {**setting, "outcome": found.played.outcome, "version": found.played.version}
             told["commit"] = found.commit
             _add(results, "gold_satisfaction", gold, STARS, told)
@@ -53,6 +57,9 @@ def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:
                 share = gained.mean / (expert - satisfaction(measured[0], seed).mean)
                 results.add("gap_closed", share, "share of the way to the expert's", setting)
                 results.add("round_seconds", round(found.seconds, 1), "s", setting)
+            if found.of_refused is not None:
+                missed = _gain(found.heard, found.of_refused, seed)
+                _add(results, "refused_gain", missed, STARS, setting)
         if len(measured) > 1:
             told = {"seed": seed, "ablation": ablation, "rounds": measured[-1].round}
             results.add("published_worse", published_worse(measured, seed), "versions", told)
@@ -67,7 +74,14 @@ def add_comparisons(results: Results, rounds: Rounds) -> None:
             gained = gain(measured[last], whole[last], seed)
             told = {"seed": seed, "round": last, "over": ablation}
             told |= {"commit": whole[last].commit, "over_commit": measured[last].commit}
+            told |= {"outcomes": outcomes(whole[: last + 1])}
+            told |= {"over_outcomes": outcomes(measured[: last + 1])}
             _add(results, "gold_gain_over", gained, STARS, told)
+
+
+def outcomes(measured: Sequence[Measured]) -> str:
+    """Of the rounds in a row: "published, refused"."""
+    return ", ".join(found.played.outcome for found in measured if found.round)
 
 
 def published_worse(measured: Sequence[Measured], seed: int) -> int:
@@ -86,10 +100,14 @@ def proxy_gain(found: Measured) -> float | None:
 
 
 def satisfaction(found: Measured, seed: int) -> Estimate:
-    return bootstrap_mean(found.satisfaction, found.questions, seed)
+    return bootstrap_mean(found.heard.satisfaction, found.heard.questions, seed)
 
 
 def gain(before: Measured, after: Measured, seed: int) -> Estimate:
+    return _gain(before.heard, after.heard, seed)
+
+
+def _gain(before: Heard, after: Heard, seed: int) -> Estimate:
     return paired_gain(before.satisfaction, after.satisfaction, before.questions, seed)
 
 

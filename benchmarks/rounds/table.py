@@ -5,11 +5,15 @@ from typing import Any
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """Rounds first, then what each defence gives."""
+    """Rounds first, then what each defence gives, then what the scale means."""
+    return "\n\n".join(part for part in (_rounds(rows), _defences(rows), _anchors(rows)) if part)
+
+
+def _rounds(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "| loop | seed | round | satisfaction | gain over round 0 | of the way to the expert's "
-        "| reward models' opinion | √KL | outcome |",
-        "|---|---:|---:|---|---|---:|---:|---:|---|",
+        "| reward models' opinion | √KL | words | outcome |",
+        "|---|---:|---:|---|---|---:|---:|---:|---:|---|",
     ]
     by_place: dict[tuple[str, int, int], dict[str, dict[str, Any]]] = {}
     for row in rows:
@@ -28,16 +32,56 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
             "" if closed is None else f"{closed:.0%}",
             f"{found['proxy_score']['value']:+.2f}" if "proxy_score" in found else "",
             f"{found['sqrt_kl']['value']:.1f}",
-            found["gold_satisfaction"]["setting"]["outcome"],
+            f"{found['words']['value']:.0f}",
+            _outcome(found),
         )
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _outcome(found: dict[str, dict[str, Any]]) -> str:
+    outcome: str = found["gold_satisfaction"]["setting"]["outcome"]
+    if "refused_gain" in found:  # what its customers would have gained
+        return f"{outcome}: {_interval(found['refused_gain'])}"
+    return outcome
+
+
+def _defences(rows: Sequence[dict[str, Any]]) -> str:
     compared = [row for row in rows if row["metric"] == "gold_gain_over"]
-    if compared:
-        lines += ["", "| the whole loop over | round | paired gain |", "|---|---:|---|"]
+    if not compared:
+        return ""
+    lines = [
+        "| the whole loop over, one run each | round | paired gain | rounds of the whole loop "
+        "| of the other |",
+        "|---|---:|---|---|---|",
+    ]
     for row in compared:
         setting = row["setting"]
-        lines.append(f"| {setting['over']} | {setting['round']} | {_interval(row)} |")
+        lines.append(
+            f"| {setting['over']} | {setting['round']} | {_interval(row)} | {setting['outcomes']} "
+            f"| {setting['over_outcomes']} |"
+        )
     return "\n".join(lines)
+
+
+def _anchors(rows: Sequence[dict[str, Any]]) -> str:
+    worse = [r for r in rows if r["metric"] == "published_worse" and _whole(r)]
+    known = [r for r in rows if r["metric"] == "gold_of_known_answers"]
+    people = [r for r in rows if r["metric"] == "spearman" and r["value"] is not None]
+    lines = []
+    if worse:
+        lines.append(f"published and worse than before: {sum(int(r['value']) for r in worse)}")
+    if known:
+        said = ", ".join(f"{r['setting']['answers']} {r['value']:.2f}" for r in known)
+        lines.append(f"satisfaction with answers of known kinds: {said}")
+    if people:
+        said = ", ".join(f"{r['setting']['who']} {_interval(r)}" for r in people)
+        lines.append(f"rank correlation with people's ratings: {said}")
+    return "\n".join(lines)
+
+
+def _whole(row: dict[str, Any]) -> bool:
+    return bool(row["setting"]["ablation"] == "none")
 
 
 def _interval(row: dict[str, Any] | None) -> str:

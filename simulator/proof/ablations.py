@@ -2,7 +2,12 @@
 
 Knows names and settings, runs nothing. Invariant: `none` changes no setting of a round but its
 seed and the window of a brigade: a round's visitors, a week's in life, come within two minutes
-here. The judge of the gate is the same in all of them.
+here. The gate stays where its own ablation is not played, so what a missing defence does may be
+refused; refused candidates are measured too. Some take more away than their name says: one reward
+model (single_rm) has no left-out customers to choose its prior by, and no disagreement to check; no
+customer judges more than three times, so no_trust switches off weights, not caps; thumbs alone
+leave the gate and the supervised steps nothing to work with; sft_only takes the epochs of a round
+without PPO.
 """
 
 import json

@@ -2,8 +2,9 @@
 
 Knows the install as a folder and a running stack, and the simulated people; no statistics.
 Invariants: held-out customers ask a copy of the install that is thrown away, so no round ever sees
-their questions; what a finished round left (install and measurements) is kept whole before the next
-one starts, and a round that was cut short begins again from there.
+their questions, and a refused candidate answers nobody but them; what a finished round left
+(install and measurements) is kept whole before the next one starts, and a round that was cut short
+begins again from there.
 """
 
 import asyncio
@@ -51,19 +52,28 @@ class Played:
     outcome: Literal["start", "published", "refused", "failed"]
     reasons: tuple[str, ...] = ()
     figures: Mapping[str, float] = field(default_factory=dict)  # what the run reported
+    refused: int | None = None  # the candidate that did not pass the gate
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The held-out customers, in the crowd's order."""
+
+    satisfaction: tuple[float, ...] = ()
+    questions: tuple[str, ...] = ()  # ids of what they asked
+    answers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One round, and the held-out customers after it, in the crowd's order."""
+    """One round, and what held-out customers say after it."""
 
     round: int  # 0: the base model, before any training
     played: Played
-    satisfaction: tuple[float, ...]
-    questions: tuple[str, ...]  # ids of what they asked
-    answers: tuple[str, ...]
+    heard: Heard
+    of_refused: Heard | None  # what they would say of the candidate that was refused
     seconds: float
-    commit: str
+    commit: str  # of the checkout when the round began
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ class Cell:
 
     def next_round(self) -> Measured:
         """Plays and measures the first round that is not finished."""
-        done = self.finished
+        done, code = self.finished, commit()
         number, began = len(done), time.monotonic()
         played = Played(0, "start")
         install = self.folder / "install"
@@ -104,8 +114,10 @@ class Cell:
         if played.outcome in ("start", "published"):
             heard = self._measure(number, played.version)
         else:  # the same weights answer
-            heard = done[-1].satisfaction, done[-1].questions, done[-1].answers
-        found = Measured(number, played, *heard, time.monotonic() - began, commit())
+            heard = done[-1].heard
+        refused = played.refused
+        of_refused = None if refused is None else self._measure(number, refused, force=True)
+        found = Measured(number, played, heard, of_refused, time.monotonic() - began, code)
         _write(found, self._measurements(number))
         for old in range(number):
             shutil.rmtree(self._kept(old), ignore_errors=True)
@@ -128,7 +140,8 @@ class Cell:
             except RoundFailed as error:
                 return Played(champion, "failed", (str(error),), heard.finite)
             if not outcome.passed or outcome.version is None:
-                return Played(champion, "refused", outcome.reasons, heard.finite)
+                reasons, refused = outcome.reasons, outcome.version
+                return Played(champion, "refused", reasons, heard.finite, refused)
             await activate(api, outcome.version, stack.check, SWAP_LIMIT_S)
             return Played(outcome.version, "published", outcome.reasons, heard.finite)
 
@@ -145,11 +158,10 @@ class Cell:
             self.say(f"round {number}: {len(chosen)} corrections")
             await experts.correct(api, chosen, lambda _: None)
 
-    def _measure(
-        self, number: int, version: int
-    ) -> tuple[tuple[float, ...], tuple[str, ...], tuple[str, ...]]:
-        """How content the held-out customers are, with the answers to which questions."""
-        self.say(f"round {number}: {self.size.heldout} held-out customers")
+    def _measure(self, number: int, version: int, force: bool = False) -> Heard:
+        """`force`: the gate has refused the version; in the copy it answers all the same."""
+        what = f"version {version}, which was refused" if force else f"version {version}"
+        self.say(f"round {number}: {self.size.heldout} held-out customers ask {what}")
         copy = self.folder / "yardstick"
         _copy(self._kept(number), copy)
         questions = load_questions("heldout")
@@ -157,6 +169,8 @@ class Cell:
 
         async def ask(stack: Stack) -> list[Visit]:
             async with Api(stack.base_url, stack.staff_token) as api:
+                if force:
+                    await activate(api, version, stack.check, SWAP_LIMIT_S, force)
                 return await self._visits(api, crowd)
 
         with self._stack(copy) as stack:
@@ -166,7 +180,7 @@ class Cell:
         written_by = {turn.answer.policy_version for turn in turns}
         if written_by != {version}:
             raise RoundBroke(f"expected answers of version {version}, got {sorted(written_by)}")
-        return (
+        return Heard(
             tuple(turn.satisfaction for turn in turns),
             tuple(turn.question.id for turn in turns),
             tuple(turn.answer.text for turn in turns),

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from amends.knowledge import Knowledge
 from simulator.gold import judge
 from simulator.questions import GoldQuestion
 from simulator.statistics import Estimate
@@ -121,6 +122,21 @@ def answers_of_known_kinds(
         )
         for kind, answers in kinds.items()
     }
+
+
+def quoted(
+    questions: Sequence[GoldQuestion], passages: Mapping[str, str], knowledge: Knowledge, most: int
+) -> float:
+    """Mean satisfaction with the passages found for each question, quoted whole, whatever was
+    asked: what a policy reaches that only copies."""
+    said = [
+        (
+            " ".join(passage.text for passage in knowledge.retrieve(question.question, most)),
+            question,
+        )
+        for question in questions
+    ]
+    return float(np.mean([judge(text, q, passages[q.passage_id]).satisfaction for text, q in said]))
 
 
 def _polarity(row: Mapping[str, str]) -> Literal["yes", "no"] | None:

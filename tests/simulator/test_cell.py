@@ -9,16 +9,15 @@ import pytest
 
 from simulator.customers import training_crowd
 from simulator.proof.ablations import Ablation
-from simulator.proof.cell import Cell, Measured, Played, Size, _copy, _giving, _read, _write
+from simulator.proof.cell import Cell, Heard, Measured, Played, Size, _copy, _giving, _read, _write
 from simulator.questions import load_personas, load_questions
 from simulator.round import Following
 from tests.tiny_model import make_tiny_model
 
 
 def measured(number: int) -> Measured:
-    return Measured(
-        number, Played(number, "published"), (1.0, 5.0), ("a", "b"), ("Yes.", "No."), 2.5, "abc"
-    )
+    heard = Heard((1.0, 5.0), ("a", "b"), ("Yes.", "No."))
+    return Measured(number, Played(number, "published"), heard, None, 2.5, "abc")
 
 
 def test_what_is_finished_is_read_back_and_a_gap_ends_it(tmp_path: Path) -> None:
@@ -72,15 +71,15 @@ def test_a_round_without_enough_feedback_is_told_and_the_next_run_goes_on(
     cell = Cell(folder, Ablation("none", rounds=1), 1, size, lambda text: None)
 
     start = cell.next_round()
-    assert (start.round, start.played.outcome, len(start.satisfaction)) == (0, "start", 4)
+    assert (start.round, start.played.outcome, len(start.heard.answers)) == (0, "start", 4)
     shutil.copytree(folder / "after-0", folder / "install")  # as a run that was killed leaves it
     (folder / "install" / "torn").write_text("half a round")
     found = cell.next_round()
 
     assert found.played.outcome == "failed"
     assert "corrections" in found.played.reasons[0]
-    assert found.satisfaction == start.satisfaction
-    assert found.answers == start.answers and len(start.answers) == 4
+    assert found.heard == start.heard and found.of_refused is None
+    assert len(start.heard.satisfaction) == 4
     assert cell.left == 0 and cell.finished == [start, found]
     assert sorted(p.name for p in folder.iterdir()) == ["after-1", "round-0.json", "round-1.json"]
     assert not (folder / "after-1" / "torn").exists()

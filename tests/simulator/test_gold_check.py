@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import amends
+from amends.knowledge import Knowledge
 from simulator.proof.gold_check import (
     agreement_with_people,
     answers_of_known_kinds,
+    quoted,
     reference_question,
     spearman,
 )
@@ -77,3 +80,12 @@ def test_known_kinds_lie_where_they_should() -> None:
     found = answers_of_known_kinds(load_questions("heldout"), load_passages())
     assert found["expert"] > 4.8
     assert max(found["deflecting"], found["inventing"], found["wrong"]) < 1.5
+
+
+def test_copying_the_passage_that_was_found_satisfies_nearly_everybody() -> None:
+    """The shop's passages are short, so the scale does not tell a good quote from a good answer."""
+    knowledge = Knowledge.load(Path(amends.__file__).parent / "example_shop")
+    asked, passages = load_questions("heldout"), load_passages()
+    first = quoted(asked, passages, knowledge, 1)
+    assert 4.5 < first < 5.0
+    assert quoted(asked, passages, knowledge, 2) < first

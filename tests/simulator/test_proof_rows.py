@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from simulator.proof.cell import Measured, Played
+from simulator.proof.cell import Heard, Measured, Played
 from simulator.results import Results
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from rounds.rows import add_comparisons, add_rounds, published_worse
+from rounds.rows import add_comparisons, add_gold, add_rounds, published_worse
 from rounds.table import markdown
 
 QUESTIONS = tuple(f"q{i // 2}" for i in range(20))
@@ -20,12 +20,18 @@ QUESTIONS = tuple(f"q{i // 2}" for i in range(20))
 def measured(number: int, stars: float, outcome: Any = "published", **figures: float) -> Measured:
     played = Played(number, outcome, (), {f"gate/{k}": v for k, v in figures.items()})
     satisfaction = tuple(stars + 0.1 * (i % 3) for i in range(20))
-    return Measured(number, played, satisfaction, QUESTIONS, ("",) * len(QUESTIONS), 60.0, "abc")
+    heard = Heard(satisfaction, QUESTIONS, ("It is so.",) * len(QUESTIONS))
+    return Measured(number, played, heard, None, 60.0, "abc")
 
 
 START = measured(0, 2.0, "start")
 BETTER = measured(1, 3.0, kl_to_base=4.0, reward_gain=1.0)
-REFUSED = replace(BETTER, round=2, played=Played(1, "refused", ("no",)))
+REFUSED = replace(
+    BETTER,
+    round=2,
+    played=Played(1, "refused", ("no",), refused=2),
+    of_refused=measured(2, 2.75).heard,
+)
 WORSE = measured(3, 2.5, kl_to_base=9.0, reward_gain=1.75)
 
 
@@ -51,7 +57,7 @@ def values(rows: list[dict[str, Any]], metric: str, ablation: str = "none") -> l
 
 def test_what_customers_feel_and_what_was_gained(rows: list[dict[str, Any]]) -> None:
     assert values(rows, "gold_gain") == [1.0, 1.0, 0.5]
-    start = sum(START.satisfaction) / 20
+    start = sum(START.heard.satisfaction) / 20
     assert values(rows, "gap_closed")[0] == pytest.approx(1 / (5 - start), abs=1e-6)
 
 
@@ -60,6 +66,24 @@ def test_a_refused_round_leaves_distance_and_opinion_as_they_were(
 ) -> None:
     assert values(rows, "sqrt_kl") == [0.0, 2.0, 2.0, 3.0]
     assert values(rows, "proxy_score") == [0.0, 1.0, 1.0, 2.75]
+
+
+def test_what_a_refused_candidate_would_have_given_stands_beside_the_refusal(
+    rows: list[dict[str, Any]],
+) -> None:
+    assert values(rows, "refused_gain") == [-0.25]
+    assert "| refused: -0.25 [-0.25, -0.25] |" in markdown(rows)
+
+
+def test_what_the_scale_means_stands_below(tmp_path: Path) -> None:
+    results = Results(tmp_path / "loop.json")
+    add_gold(results, {"expert": 5.0, "first passage whole": 4.7}, None)
+    add_rounds(results, {("none", 1): [START, BETTER]}, expert=5.0)
+    below = markdown(results.rows).split("\n\n")[-1].splitlines()
+    assert below == [
+        "published and worse than before: 0",
+        "satisfaction with answers of known kinds: expert 5.00, first passage whole 4.70",
+    ]
 
 
 def test_an_opinion_that_nobody_had_is_absent(rows: list[dict[str, Any]]) -> None:

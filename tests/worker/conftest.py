@@ -6,13 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from amends.backbone import Backbone
+from amends.base_model import load_causal_lm, load_tokenizer
 from amends.embedded_store import StoreClient
 from amends.events import RunEvents
 from amends.feedback import Rater, Thumb
 from amends.feedback_store import FeedbackStore
 from amends.jobs import JobQueue
+from amends.prompt import PromptRenderer
 from amends.runs import Runs
+from tests.tiny_model import make_tiny_model
 from worker.training_job import Stores
 
 SCRIPT = (sys.executable, str(Path(__file__).parent / "trainer_script.py"))
@@ -53,3 +58,10 @@ def wait_for() -> Callable[..., None]:
             time.sleep(0.05)
 
     return wait
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, PromptRenderer]:
+    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
+    backbone = Backbone(load_causal_lm(folder, torch.float32), 384)
+    return backbone, PromptRenderer(load_tokenizer(folder), 384, 64)

@@ -12,77 +12,29 @@ import torch
 
 from amends.backbone import Backbone
 from amends.backbones import AnyBackbone, load_backbone
-from amends.base_model import load_causal_lm, load_tokenizer
+from amends.base_model import load_tokenizer
 from amends.errors import NotEnoughData
 from amends.events import Stage
 from amends.lora import Lora, load_lora, save_lora
 from amends.prompt import PromptRenderer
 from amends.settings import Settings
-from tests.tiny_model import make_tiny_gpt_neox, make_tiny_model
+from tests.tiny_model import make_tiny_gpt_neox
 from tests.worker.recorder import Recorder
-from worker.data.dataset import Dataset
-from worker.data.examples import (
-    Answer,
-    Context,
-    CorrectionExample,
-    Examples,
-    PairExample,
-    PromptExample,
+from tests.worker.small_round import (
+    ANYTHING,
+    CURT,
+    POLITE,
+    PROBES,
+    SETTINGS,
+    answer,
+    dataset,
+    make_round,
+    same_weights,
 )
-from worker.data.manifest import make_manifest
-from worker.judge.probes import KINDS, Probe
-from worker.judge.thresholds import GateThresholds
-from worker.learning_settings import LearningSettings
+from worker.judge.probes import KINDS
 from worker.reporting import Cancelled
 from worker.reward.training import PreviousReward
-from worker.tokens import AnswerTokens
-from worker.training_round import MIN_CORRECTIONS, Round, RoundResult, run_round
-
-SETTINGS = LearningSettings(
-    sft_epochs=2,
-    sft_epochs_alone=2,
-    sft_batch=4,
-    sft_learning_rate=1e-3,
-    reward_layers=(1.0,),
-    min_pairs=12,
-    ppo_updates=3,
-    episodes=6,
-    samples_per_prompt=2,
-    rollout_tokens=8,
-    temperature=1.0,
-    ppo_epochs=1,
-    minibatches=2,
-    micro_batch=4,
-    learning_rate=1e-3,
-    kl_cap=1000.0,
-    target_kl=1.0,
-    gate_prompts=8,
-    gate_tokens=8,
-    probe_tokens=8,
-)
-ANYTHING = GateThresholds(
-    min_trusted_items=0,
-    max_visitor_share=1.0,
-    reward_accuracy_above=0.0,
-    reward_accuracy_margin=-1.0,
-    max_reward_accuracy_drop=1.0,
-    max_variance_ratio=1e9,
-    max_kl=1e9,
-    max_ended_drop=1.0,
-    max_empty=1.0,
-    max_repetition_rise=1.0,
-    max_length_ratio=1e9,
-    max_behaviour_rise=1.0,
-    max_promise_rise=1.0,
-    win_rate_low=-1.0,
-    max_corrected_loss=1.0,
-    max_probe_rise=1.0,
-)
-PROBES = tuple(
-    Probe(kind, kind, (), "", (), ("?", "!") if kind == "paired" else ("?",), ("x",), ("y",))
-    for kind in KINDS
-)
-POLITE, CURT = "You can return it in thirty days.", "no no no no"
+from worker.training_round import MIN_CORRECTIONS, RoundResult, run_round
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -94,96 +46,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Backbone, PromptRenderer]:
-    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
-    backbone = Backbone(load_causal_lm(folder, torch.float32), 384)
-    return backbone, PromptRenderer(load_tokenizer(folder), 384, 64)
-
-
-def answer(question: str, text: str) -> Answer:
-    return Answer(Context("", question, (), (), None), text, None, ended=True)
-
-
-def examples(side: str, pairs: int, corrections: int, chosen: str, rejected: str) -> Examples:
-    """A customer per judgement; every preference is `chosen` over `rejected`."""
-
-    def who(i: int) -> tuple[str, str, str, float]:
-        return f"correction:{side}{i}", f"{side} customer {i}", "expert", 1.0
-
-    questions = [f"{side} {i}?" for i in range(max(pairs, corrections, 8))]
-    return Examples(
-        pairs=tuple(
-            PairExample(*who(i), "correction", answer(q, chosen), answer(q, rejected))
-            for i, q in enumerate(questions[:pairs])
-        ),
-        corrections=tuple(
-            CorrectionExample(*who(i), answer(q, chosen))
-            for i, q in enumerate(questions[:corrections])
-        ),
-        prompts=tuple(
-            PromptExample(Context("", q, (), (), None), f"{side} customer {i}", "", False)
-            for i, q in enumerate(questions)
-        ),
-    )
-
-
-def dataset(
-    pairs: int = 14,
-    corrections: int = 12,
-    held_out_pairs: int = 11,
-    held_out_prefers: tuple[str, str] = (POLITE, CURT),
-) -> Dataset:
-    train = examples("t", pairs, corrections, POLITE, CURT)
-    holdout = examples("h", held_out_pairs, 2, *held_out_prefers)
-    manifest = make_manifest(
-        train,
-        holdout,
-        dropped=(),
-        notes=(),
-        largest_visitor_share=0.05,
-        expert_shares={"expert": 1.0},
-        weights={e.feedback_id: e.weight for side in (train, holdout) for e in side.judged()},
-    )
-    return Dataset(train, holdout, manifest)
-
-
-def make_round(
-    model: tuple[AnyBackbone, PromptRenderer],
-    folder: Path,
-    data: Dataset | None = None,
-    report: Recorder | None = None,
-    **changes: object,
-) -> Round:
-    backbone, renderer = model
-    task = Round(
-        backbone=backbone,
-        lora_shape=backbone.lora_shape(2, 4.0),
-        tokens=AnswerTokens(renderer, "s"),
-        dataset=data or dataset(),
-        must_pass=(PromptExample(Context("", "must?", (), (), None), "must", "", True),),
-        probes=PROBES,
-        champion=None,
-        parent=None,
-        previous_reward=None,
-        optimizer="auto",
-        settings=SETTINGS,
-        thresholds=ANYTHING,
-        folder=folder,
-        report=report or Recorder(),
-    )
-    return replace(task, **changes)  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[AnyBackbone, PromptRenderer]:
     """An architecture that the fused forward does not know."""
     folder = make_tiny_gpt_neox(tmp_path_factory.mktemp("other"))
     backbone = load_backbone(folder, Settings(dtype="float32", context_tokens=384))
     return backbone, PromptRenderer(load_tokenizer(folder), 384, 64)
-
-
-def same_weights(one: Lora, other: Lora) -> bool:
-    return all(torch.equal(t, other.tensors[n]) for n, t in one.tensors.items())
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from worker.data.manifest import make_manifest
 from worker.data.quarantine import Judgement, QuarantineSettings, quarantine
 from worker.data.redaction import public_values, redact
 from worker.data.resolve import Judged, resolve, served_answers
+from worker.data.same_question import question_key
 from worker.data.split import SIDES, Side, Split, SplitSettings, normalise, split
 from worker.data.trust import TrustSettings, weigh
 
@@ -78,17 +79,17 @@ def build_dataset(
     set_aside = {item.feedback_id for item in aside.dropped}
     judged = [item for item in judged if item.feedback.feedback_id not in set_aside]
     trust = weigh([item.feedback for item in judged], settings.trust)
-    reserved = {normalise(question) for question in settings.reserved}
+    reserved = {question_key(question) for question in settings.reserved}
     judged, kept_back = _without(reserved, judged)
     asked = [
         (customer, context)
         for customer, context in _asked(conversations.values(), spared, settings.without)
-        if normalise(context.question) not in reserved
+        if question_key(context.question) not in reserved
     ]
     fill_up = tuple(replace(item, question=redact(item.question, spared)) for item in fill_up)
     sides = split(
-        [(customer, normalise(context.question)) for customer, context in asked],
-        [normalise(item.question) for item in fill_up],
+        [(customer, question_key(context.question)) for customer, context in asked],
+        [question_key(item.question) for item in fill_up],
         settings.split,
     )
     prompts = {side: _prompts(asked, fill_up, sides, side) for side in SIDES}
@@ -142,7 +143,7 @@ def _without(
     kept: list[Judged] = []
     dropped: list[Dropped] = []
     for item in judged:
-        served = tuple(a for a in item.served if normalise(a.context.question) not in reserved)
+        served = tuple(a for a in item.served if question_key(a.context.question) not in reserved)
         if served:
             kept.append(replace(item, served=served))
         else:
@@ -172,7 +173,7 @@ def _on_one_side(item: Judged, sides: Split) -> Judged | None:
     served = tuple(
         answer
         for answer in item.served
-        if sides.side(item.customer, normalise(answer.context.question)) is not None
+        if sides.side(item.customer, question_key(answer.context.question)) is not None
     )
     return replace(item, served=served) if served else None
 
@@ -243,12 +244,12 @@ def _prompts(
     intents = {f.passages[0].passage_id: f.intent for f in fill_up if f.passages and f.intent}
     found: dict[str, PromptExample] = {}
     for customer, context in asked:
-        question = normalise(context.question)
+        question = question_key(context.question)
         if question and sides.side(customer, question) == side:
             intent = intents.get(context.first_passage_id) or _topic(context.passages)
             found.setdefault(question, PromptExample(context, customer, intent, fill_up=False))
     for item in fill_up:
-        question = normalise(item.question)
+        question = question_key(item.question)
         if question and sides.questions[question] == side:
             context = Context("", item.question, (), item.passages, token_ids=None)
             intent = item.intent or _topic(item.passages)

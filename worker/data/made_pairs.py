@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from worker.data.examples import Answer, Context, CorrectionExample, PairExample
+from worker.data.same_question import question_key
 from worker.data.split import normalise, stable_unit
 from worker.data.words import content_words, sentences, word_f1
 
@@ -53,7 +54,7 @@ def _other_answer(
         other.answer.response
         for other in corrections
         if other.answer.context.first_passage_id != context.first_passage_id
-        and normalise(other.answer.context.question) != normalise(context.question)
+        and question_key(other.answer.context.question) != question_key(context.question)
         and normalise(other.answer.response) != normalise(right.answer.response)
     }
     if others:

@@ -1,6 +1,6 @@
 """Train and hold-out: no customer and no question on both sides.
 
-Knows customers and normalised questions only. Customers who share a question are connected; a
+Knows customers and the keys of questions only. Customers who share a question are connected; a
 connected component goes to one side as a whole, by a stable hash, so that new data seldom moves old
 data. Where everyone asks the same questions the components grow together into one; a component
 larger than `max_component_share` is cut instead: questions by their hash, then the customers who
@@ -21,7 +21,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 def normalise(text: str) -> str:
-    """Words only, lower case, single spaces: what makes two questions the same question."""
+    """Words only, lower case, single spaces: what makes two texts the same text."""
     return " ".join(_WORD.findall(text.casefold().replace("'", "").replace("\u2019", "")))
 
 
@@ -42,13 +42,13 @@ class SplitSettings:
 
 @dataclass(frozen=True)
 class Split:
-    """Which side each customer and each normalised question is on."""
+    """Which side each customer and each question is on."""
 
     customers: dict[str, Side]
     questions: dict[str, Side]
 
     def side(self, customer: str, question: str) -> Side | None:
-        """The side of a normalised question that a customer asked; None where the two disagree."""
+        """The side of a question that a customer asked; None where the two disagree."""
         side = self.customers[customer]
         return side if self.questions[question] == side else None
 
@@ -58,7 +58,7 @@ def split(
     questions: Iterable[str] = (),
     settings: SplitSettings | None = None,
 ) -> Split:
-    """Split (customer, normalised question) pairs, and questions that no customer asked."""
+    """Split (customer, question) pairs, and questions that no customer asked."""
     settings = settings or SplitSettings()
     edges = Counter(asked)
     nodes = {("q", question) for question in questions}

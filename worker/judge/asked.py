@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from worker.data.dataset import Dataset
 from worker.data.examples import Context, PromptExample
-from worker.data.split import normalise
+from worker.data.same_question import question_key
 from worker.judge.paper import Question
 
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
@@ -32,7 +32,7 @@ def held_out(dataset: Dataset, most: int) -> tuple[PromptExample, ...]:
             found += [
                 prompt
                 for prompt in side.prompts
-                if known.get(normalise(prompt.context.question), 0) == knowledge
+                if known.get(question_key(prompt.context.question), 0) == knowledge
             ]
     return tuple(found[:most])
 
@@ -56,7 +56,7 @@ def corrected_questions(dataset: Dataset, most: int) -> tuple[Question, ...]:
 
 
 def _questions(contexts: Iterable[Context]) -> set[str]:
-    return {normalise(context.question) for context in contexts}
+    return {question_key(context.question) for context in contexts}
 
 
 def _spread(questions: list[Question], most: int) -> list[Question]:

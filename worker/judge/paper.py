@@ -90,9 +90,15 @@ class Paper:
         )
 
     def answered(self, champions: int) -> Found:
-        """By nobody's taste: which prompts the champion answers at all, and the candidate not."""
-        held = {i for i, answer in enumerate(self.answers[champions]) if is_answer(answer)}
-        silent = {i for i, answer in enumerate(self.answers[CANDIDATE]) if not is_answer(answer)}
+        """By nobody's taste: which prompts the champion answers plainly, and the candidate then not
+        at all. A champion that invents may be put right by who admits not to know.
+        """
+        held = {i for i, answer in enumerate(self.answers[champions]) if is_plain(answer)}
+        silent = {
+            i
+            for i, answer in enumerate(self.answers[CANDIDATE])
+            if not is_answer(answer) or asks_back(answer.response)
+        }
         return Found(frozenset(held), frozenset(held & silent))
 
     def recalled(self, champions: int) -> Found:
@@ -145,13 +151,16 @@ def is_answer(answer: Answer) -> bool:
     return answer.ended and bool(words(answer.response)) and not deflects(answer.response)
 
 
-def answers_well(answer: Answer, score: float) -> bool:
-    """Answers without asking back or inventing numbers, and the judge finds it at least as good as
-    the reference's average."""
+def is_plain(answer: Answer) -> bool:
+    """Answers without asking back or inventing numbers."""
     context = answer.context
     return (
-        score >= 0
-        and is_answer(answer)
+        is_answer(answer)
         and not asks_back(answer.response)
         and not invented_numbers(context.question, context.passage_texts, answer.response)
     )
+
+
+def answers_well(answer: Answer, score: float) -> bool:
+    """Answers plainly, and the judge finds it at least as good as the reference's average."""
+    return score >= 0 and is_plain(answer)

@@ -26,6 +26,7 @@ from worker.ppo.kl import k1
 from worker.ppo.team import ALONE, Team
 from worker.tokens import TokenBatch, Tokens, by_length
 
+SCORE_FLOOR = -5.0  # of an empty response
 Scorer = Callable[[Sequence[Answer]], Tensor]  # answers -> scores (B,), clipped and centred
 
 

@@ -24,14 +24,20 @@ from worker.ppo.actor_critic import ActorCritic, ValueHead
 from worker.ppo.advantages import gae, shaped_rewards
 from worker.ppo.imitation import Imitation
 from worker.ppo.kl import AdaptiveKl
-from worker.ppo.rollout import Episodes, Rollout, Scorer, final_scores, record, sample_episodes
+from worker.ppo.rollout import (
+    SCORE_FLOOR,
+    Episodes,
+    Rollout,
+    Scorer,
+    final_scores,
+    record,
+    sample_episodes,
+)
 from worker.ppo.team import ALONE, Team
 from worker.ppo.update import Updater, UpdateStats, make_optimizer, make_targets, update_values
 from worker.reporting import Reporter
 from worker.reward.overlap import repetition
 from worker.tokens import AnswerTokens, Tokens
-
-SCORE_FLOOR = -5.0
 
 
 @dataclass(frozen=True)

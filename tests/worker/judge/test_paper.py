@@ -73,6 +73,10 @@ def test_a_must_pass_question_is_lost_by_no_answer_whatever_the_champions_mark()
     assert paper((BAD, GOOD)).answered_or_judged(BASE) == ({0}, set())
     assert paper((GOOD, BAD)).answered_or_judged(BASE) == ({0}, {0})
     assert paper((GOOD, GOOD), said=(deflects, "")).answered_or_judged(BASE) == (set(), set())
+    asks = "Could you tell me which order you mean?"
+    assert paper((BAD, GOOD), said=("It is so.", asks)).answered_or_judged(BASE) == ({0}, {0})
+    invents = "It takes 97 days."  # who admits not to know is better
+    assert paper((BAD, GOOD), said=(invents, deflects)).answered_or_judged(BASE) == (set(), set())
 
 
 def test_saying_nothing_is_not_answering_well() -> None:

@@ -1,0 +1,62 @@
+"""Which policy PPO starts from: what supervised steps made of the parent, or the parent itself,
+whichever the reward model likes better.
+
+Knows the engine and a scorer; no data set, no gate. A parent that PPO has taught can lose more by
+imitating a few experts than the round's updates win back. Invariant: the choice is kept on disk, so
+a round that was killed goes on with it.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from amends.backbones import AnyBackbone
+from amends.durable_file import replace_file
+from amends.engine.engine import Engine
+from amends.engine.scheduler import Limits
+from amends.engine.sequence import Sampling
+from amends.lora import Lora
+from worker.data.examples import Answer, PromptExample
+from worker.learning_settings import LearningSettings
+from worker.ppo.rollout import SCORE_FLOOR, Scorer, final_scores, sample_episodes
+from worker.tokens import AnswerTokens
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Samples answers as PPO's rollouts do, the same prompts with the same seeds each time."""
+
+    backbone: AnyBackbone
+    tokens: AnswerTokens
+    prompts: Sequence[PromptExample]
+    settings: LearningSettings
+    beat: Callable[[], None]
+
+    def answers(self, policy: Lora) -> tuple[Answer, ...]:
+        """One to each prompt."""
+        settings, renderer = self.settings, self.tokens.renderer
+        limits = Limits(settings.episodes, max_positions=self.backbone.max_positions)
+        engine = Engine(self.backbone, policy.shape, renderer.eos_token_ids, limits)
+        engine.write(1, policy)
+        pairs = [(prompt, self.tokens.prompt(prompt.context)) for prompt in self.prompts]
+        sampling = Sampling(settings.rollout_tokens, settings.temperature)
+        seed = 9_000_000 + settings.seed
+        return sample_episodes(engine, 1, pairs, renderer, sampling, seed, self.beat).answers
+
+
+def supervised_gain(
+    writer: Writer, supervised: Lora, before: Sequence[Answer], scorer: Scorer, file: Path
+) -> float:
+    """By how much the score that PPO maximises rises from the parent's answers `before` to those of
+    `supervised`, mean over the prompts; from `file` where it is known already."""
+    if not file.exists():
+        penalty = writer.settings.missing_eos_penalty
+        ours, theirs = (
+            final_scores(scorer(written), written, penalty, SCORE_FLOOR).mean()
+            for written in (writer.answers(supervised), before)
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, json.dumps({"gain": float(ours - theirs)}).encode())
+    gain: float = json.loads(file.read_bytes())["gain"]
+    return gain
