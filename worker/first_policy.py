@@ -1,15 +1,17 @@
 """Which policy PPO starts from: what supervised steps made of the parent, or the parent itself,
-whichever the reward model likes better.
+where the reward model does not surely like the former better.
 
-Knows the engine and a scorer; no data set, no gate. A parent that PPO has taught can lose more by
-imitating a few experts than the round's updates win back. Invariant: the choice is kept on disk, so
-a round that was killed goes on with it.
+Knows the engine and a scorer; no data set, no gate. A parent that PPO has taught to quote can lose
+more by imitating short answers than the round's updates win back. Invariant: the choice is kept on
+disk, so a round that was killed goes on with it.
 """
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from amends.backbones import AnyBackbone
 from amends.durable_file import replace_file
@@ -45,18 +47,27 @@ class Writer:
         return sample_episodes(engine, 1, pairs, renderer, sampling, seed, self.beat).answers
 
 
+class Gain(NamedTuple):
+    """Mean over the prompts, and the lower bound of its 95 % interval (normal)."""
+
+    mean: float
+    low: float
+
+
 def supervised_gain(
     writer: Writer, supervised: Lora, before: Sequence[Answer], scorer: Scorer, file: Path
-) -> float:
+) -> Gain:
     """By how much the score that PPO maximises rises from the parent's answers `before` to those of
-    `supervised`, mean over the prompts; from `file` where it is known already."""
+    `supervised`, prompt by prompt; from `file` where it is known already."""
     if not file.exists():
         penalty = writer.settings.missing_eos_penalty
         ours, theirs = (
-            final_scores(scorer(written), written, penalty, SCORE_FLOOR).mean()
+            final_scores(scorer(written), written, penalty, SCORE_FLOOR)
             for written in (writer.answers(supervised), before)
         )
+        gains = ours - theirs
+        error = float(gains.std()) / len(gains) ** 0.5 if len(gains) > 1 else math.inf
+        mean = float(gains.mean())
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, json.dumps({"gain": float(ours - theirs)}).encode())
-    gain: float = json.loads(file.read_bytes())["gain"]
-    return gain
+        replace_file(file, json.dumps((mean, mean - 1.96 * error)).encode())
+    return Gain(*json.loads(file.read_bytes()))

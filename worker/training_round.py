@@ -195,12 +195,12 @@ def _start(
         return parent
     file = task.folder / "first_policy.json"
     gain = supervised_gain(_writer(task), supervised, samples, scorer, file)
-    task.report.metrics("reward", 1, {"sft/score_gain": gain})
-    if gain >= 0:
+    task.report.metrics("reward", 1, {"sft/score_gain": gain.mean, "sft/score_gain_low": gain.low})
+    if gain.low > 0:
         return supervised
     task.report.log(
-        f"supervised steps lowered the reward model's score by {-gain:.2f}: PPO starts from the "
-        "parent"
+        f"the reward model sees no sure gain in the supervised steps ({gain.mean:.2f}, at least "
+        f"{gain.low:.2f}): PPO starts from their parent"
     )
     return parent
 

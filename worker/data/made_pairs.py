@@ -2,9 +2,11 @@
 right.
 
 Experts and policy differ in style, and a reward model that sees only their pairs learns style. Both
-sides of a made pair are in one style, so that something else tells them apart: the right passage,
-the right sentence, the right side. Knows no store and no weights. Invariant: made pairs are marked
-as such ("mismatch") and never count as judgements.
+sides of most made pairs are in one style, so that something else tells them apart: the right
+passage, the right sentence, the right side. One kind turns the styles round, a whole passage that
+is right over a single sentence that is wrong: experts are short and what they correct is long, so
+short would be right in itself. Knows no store and no weights. Invariant: made pairs are marked as
+such ("mismatch") and never count as judgements.
 """
 
 import re
@@ -28,6 +30,7 @@ def made_pairs(corrections: Sequence[CorrectionExample], share: float) -> list[P
         for pairs in (
             list(_other_answer(right, corrections)),
             list(_other_sentences(right.answer)),
+            list(_short_and_wrong(right.answer)),
             list(_opposite(right.answer)),
         ):
             found += [
@@ -66,16 +69,31 @@ def _other_sentences(right: Answer) -> Iterator[tuple[Answer, Answer]]:
     """The sentence that holds the answer over others of the same passages, word for word; with
     the answer's opening yes or no before both.
     """
-    context, answer = right.context, content_words(right.response)
-    pieces = [piece for text in context.passage_texts for piece in sentences(text)]
-    holding = max(pieces, key=lambda piece: word_f1(content_words(piece), answer), default="")
-    if word_f1(content_words(holding), answer) < _HOLDS:
-        return
+    holding, others = _held(right)
     opening = _OPENING.match(right.response)
     before = f"{opening[0]}, " if opening else ""
-    for piece in dict.fromkeys(pieces):
-        if word_f1(content_words(piece), answer) < _OTHER:
-            yield _written(context, before + holding), _written(context, before + piece)
+    for piece in others:
+        yield _written(right.context, before + holding), _written(right.context, before + piece)
+
+
+def _short_and_wrong(right: Answer) -> Iterator[tuple[Answer, Answer]]:
+    """The passage that holds the answer over each sentence of the same passages that does not."""
+    holding, others = _held(right)
+    whole = next((text for text in right.context.passage_texts if holding in text), "")
+    for piece in others:
+        yield _written(right.context, whole), _written(right.context, piece)
+
+
+def _held(right: Answer) -> tuple[str, tuple[str, ...]]:
+    """The sentence of the passages that holds the answer, and those that say something else; none
+    where no sentence holds it."""
+    answer = content_words(right.response)
+    pieces = [piece for text in right.context.passage_texts for piece in sentences(text)]
+    holding = max(pieces, key=lambda piece: word_f1(content_words(piece), answer), default="")
+    if word_f1(content_words(holding), answer) < _HOLDS:
+        return "", ()
+    others = (p for p in dict.fromkeys(pieces) if word_f1(content_words(p), answer) < _OTHER)
+    return holding, tuple(others)
 
 
 def _opposite(right: Answer) -> Iterator[tuple[Answer, Answer]]:

@@ -27,6 +27,8 @@ def test_the_asked_sentence_stands_over_the_others_in_the_same_words() -> None:
     assert texts(correction("Shoes can be returned within 30 days.")) == {
         (holding, candles),
         (holding, opens),
+        (RETURNS, candles),  # long and right over short and wrong
+        (RETURNS, opens),
     }
 
 
@@ -56,8 +58,9 @@ def test_each_kind_weighs_its_share_of_the_correction() -> None:
     for pair in pairs:
         rejected = pair.rejected.response
         kind = "other" if "dollars" in rejected else rejected.split(",")[0]
+        kind = "short" if pair.chosen.response == RETURNS else kind
         by_style[kind] = by_style.get(kind, 0.0) + pair.weight
-    assert by_style == {"other": 1.0, "Yes": 1.0, "No": 1.0}
+    assert by_style == {"other": 1.0, "Yes": 1.0, "No": 1.0, "short": 1.0}
 
 
 def test_a_made_answer_is_encoded_anew() -> None:
