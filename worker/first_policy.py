@@ -19,10 +19,13 @@ from amends.engine.engine import Engine
 from amends.engine.scheduler import Limits
 from amends.engine.sequence import Sampling
 from amends.lora import Lora
-from worker.data.examples import Answer, PromptExample
+from worker.data.examples import Answer, Examples, PromptExample
+from worker.data.same_question import question_key
 from worker.learning_settings import LearningSettings
 from worker.ppo.rollout import SCORE_FLOOR, Scorer, final_scores, sample_episodes
 from worker.tokens import AnswerTokens
+
+MIN_UNCORRECTED = 8
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,14 @@ class Writer:
         return sample_episodes(engine, 1, pairs, renderer, sampling, seed, self.beat).answers
 
 
+def uncorrected(examples: Examples, most: int) -> tuple[PromptExample, ...]:
+    """Prompts whose questions no expert answered, for what was imitated is repeated and says
+    nothing of the rest; all prompts where these are fewer than MIN_UNCORRECTED."""
+    answered = {question_key(c.answer.context.question) for c in examples.corrections}
+    found = [p for p in examples.prompts if question_key(p.context.question) not in answered]
+    return tuple(found if len(found) >= MIN_UNCORRECTED else examples.prompts)[:most]
+
+
 class Gain(NamedTuple):
     """Mean over the prompts, and the lower bound of its 95 % interval (normal)."""
 
@@ -55,15 +66,15 @@ class Gain(NamedTuple):
 
 
 def supervised_gain(
-    writer: Writer, supervised: Lora, before: Sequence[Answer], scorer: Scorer, file: Path
+    writer: Writer, parent: Lora, supervised: Lora, scorer: Scorer, file: Path
 ) -> Gain:
-    """By how much the score that PPO maximises rises from the parent's answers `before` to those of
+    """By how much the score that PPO maximises rises from the parent's answers to those of
     `supervised`, prompt by prompt; from `file` where it is known already."""
     if not file.exists():
         penalty = writer.settings.missing_eos_penalty
         ours, theirs = (
             final_scores(scorer(written), written, penalty, SCORE_FLOOR)
-            for written in (writer.answers(supervised), before)
+            for written in (writer.answers(supervised), writer.answers(parent))
         )
         gains = ours - theirs
         error = float(gains.std()) / len(gains) ** 0.5 if len(gains) > 1 else math.inf

@@ -16,8 +16,8 @@ from amends.lora import Lora, LoraShape
 from amends.runs import Optimizer
 from worker.checkpoints import Checkpoints
 from worker.data.dataset import Dataset
-from worker.data.examples import Answer, PromptExample
-from worker.first_policy import Writer, supervised_gain
+from worker.data.examples import PromptExample
+from worker.first_policy import Writer, supervised_gain, uncorrected
 from worker.judge.examination import Examined, Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
 from worker.judge.measurements import Kept
@@ -90,10 +90,10 @@ def run_round(task: Round) -> RoundResult:
     with_ppo = _choose(task)
     parent = Lora.fresh(task.lora_shape, task.settings.seed) if task.parent is None else task.parent
     policy = _supervised(task, parent, with_ppo)
-    samples, models = _reward_models(task, parent, with_ppo)
+    models = _reward_models(task, parent, with_ppo)
     metrics = report_numbers(models)
     if models.reward is not None:
-        start = _start(task, parent, policy, samples, models.reward)
+        start = _start(task, parent, policy, models.reward)
         policy = _reinforced(task, start.clone(), models.reward)
     with stage(task.report, "gate"):
         examined = _examine(task, policy, models)
@@ -156,16 +156,15 @@ def _supervised(task: Round, policy: Lora, with_ppo: bool) -> Lora:
         return train_sft(task.backbone, policy, items, settings, checkpoints, task.report)
 
 
-def _reward_models(
-    task: Round, parent: Lora, with_reward: bool
-) -> tuple[tuple[Answer, ...], RewardModels]:
-    """What the parent writes at the rollout temperature, the scale's zero and unit; the models."""
+def _reward_models(task: Round, parent: Lora, with_reward: bool) -> RewardModels:
+    """What the parent writes at the rollout temperature is the scale's zero and unit."""
     settings, report = task.settings, task.report
     features = Features(
         task.backbone, task.tokens, settings.reward_layers, settings.micro_batch, report.beat
     )
     with stage(report, "reward"):
-        samples = _writer(task).answers(parent)
+        prompts = task.dataset.train.prompts[: 2 * settings.episodes]
+        samples = _writer(task, prompts).answers(parent)
         learnt = None
         if with_reward and settings.reward_epochs:
             fresh = replace(features, lora=Lora.fresh(task.lora_shape, settings.seed))
@@ -184,17 +183,16 @@ def _reward_models(
             with_reward,
         )
         report.metrics("reward", 1, report_numbers(models))
-    return samples, models
+    return models
 
 
-def _start(
-    task: Round, parent: Lora, supervised: Lora, samples: Sequence[Answer], scorer: ScoringModel
-) -> Lora:
+def _start(task: Round, parent: Lora, supervised: Lora, scorer: ScoringModel) -> Lora:
     """Of PPO; told where imitating the experts is no good start."""
     if supervised is parent:
         return parent
     file = task.folder / "first_policy.json"
-    gain = supervised_gain(_writer(task), supervised, samples, scorer, file)
+    prompts = uncorrected(task.dataset.train, 2 * task.settings.episodes)
+    gain = supervised_gain(_writer(task, prompts), parent, supervised, scorer, file)
     task.report.metrics("reward", 1, {"sft/score_gain": gain.mean, "sft/score_gain_low": gain.low})
     if gain.low > 0:
         return supervised
@@ -205,8 +203,7 @@ def _start(
     return parent
 
 
-def _writer(task: Round) -> Writer:
-    prompts = task.dataset.train.prompts[: 2 * task.settings.episodes]
+def _writer(task: Round, prompts: Sequence[PromptExample]) -> Writer:
     return Writer(task.backbone, task.tokens, prompts, task.settings, task.report.beat)
 
 

@@ -13,14 +13,28 @@ from amends.backbone import Backbone
 from amends.lora import Lora
 from amends.prompt import PromptRenderer
 from tests.worker.recorder import Recorder
-from tests.worker.small_round import SETTINGS, make_round, same_weights
+from tests.worker.small_round import SETTINGS, dataset, make_round, same_weights
 from worker import training_round
 from worker.data.examples import Answer
-from worker.first_policy import Gain, Writer, supervised_gain
+from worker.first_policy import Gain, Writer, supervised_gain, uncorrected
 from worker.ppo.rollout import SCORE_FLOOR
 from worker.training_round import run_round
 
 Model = tuple[Backbone, PromptRenderer]
+
+
+def worth(answer: Answer) -> float:
+    return float(sum(answer.response.encode()) % 7)
+
+
+def wilder(model: Model, seed: int) -> Lora:
+    """An adapter that changes what the model writes."""
+    lora = Lora.fresh(model[0].lora_shape(2, 4.0), seed)
+    draw = torch.Generator().manual_seed(seed)
+    for name, tensor in lora.tensors.items():
+        if name.endswith("lora_B"):
+            tensor.normal_(std=0.1, generator=draw)
+    return lora
 
 
 def a_writer(model: Model, folder: Path) -> Writer:
@@ -29,50 +43,54 @@ def a_writer(model: Model, folder: Path) -> Writer:
     return Writer(task.backbone, task.tokens, prompts, SETTINGS, lambda: None)
 
 
-def test_the_gain_is_what_ppo_would_be_paid(
-    model: Model,
-    tmp_path: Path,
-) -> None:
+def test_the_gain_is_what_ppo_would_be_paid(model: Model, tmp_path: Path) -> None:
     writer = a_writer(model, tmp_path)
-    parent = Lora.fresh(model[0].lora_shape(2, 4.0), 1)
-    before = writer.answers(parent)
-    assert writer.answers(parent) == before and len(before) == 5
+    parent, other = (wilder(model, seed) for seed in (1, 2))
+    before, after = writer.answers(parent), writer.answers(other)
+    assert writer.answers(parent) == before != after and len(before) == 5
 
-    def nothing(answers: Sequence[Answer]) -> Tensor:
-        return torch.zeros(len(answers))
+    def scorer(answers: Sequence[Answer]) -> Tensor:
+        return torch.tensor([worth(a) for a in answers])
 
-    assert supervised_gain(writer, parent, before, nothing, tmp_path / "same.json") == (0, 0)
-    good = [replace(answer, response="So.", ended=True) for answer in before]
-    gain = supervised_gain(writer, parent, good, nothing, tmp_path / "cut.json")
-    worth = [
-        -SETTINGS.missing_eos_penalty * (not a.ended) if a.response else SCORE_FLOOR for a in before
-    ]
-    assert gain.mean == pytest.approx(fmean(worth)) != 0.0
-    assert gain.low == pytest.approx(fmean(worth) - 1.96 * stdev(worth) / len(worth) ** 0.5)
+    def paid(answers: Sequence[Answer]) -> list[float]:
+        penalty = SETTINGS.missing_eos_penalty
+        return [worth(a) - penalty * (not a.ended) if a.response else SCORE_FLOOR for a in answers]
 
-    def liked(answers: Sequence[Answer]) -> Tensor:
-        return torch.tensor([2.0 * (a.response == "So.") for a in answers])
-
-    less = supervised_gain(writer, parent, good, liked, tmp_path / "liked.json")
-    assert less == pytest.approx((gain.mean - 2.0, gain.low - 2.0))
+    same = supervised_gain(writer, parent, parent, scorer, tmp_path / "same.json")
+    assert same == (0.0, 0.0)
+    gains = [b - a for a, b in zip(paid(before), paid(after), strict=True)]
+    found = supervised_gain(writer, parent, other, scorer, tmp_path / "other.json")
+    assert found.mean == pytest.approx(fmean(gains), abs=1e-6) != 0.0
+    assert found.low == pytest.approx(fmean(gains) - 1.96 * stdev(gains) / 5**0.5, abs=1e-6)
 
 
-def test_a_choice_that_was_made_is_kept(
-    model: Model,
-    tmp_path: Path,
-) -> None:
+def test_a_choice_that_was_made_is_kept(model: Model, tmp_path: Path) -> None:
     writer, file = a_writer(model, tmp_path), tmp_path / "new" / "first_policy.json"
-    parent = Lora.fresh(model[0].lora_shape(2, 4.0), 1)
-    before = writer.answers(parent)
+    parent, other = (wilder(model, seed) for seed in (1, 2))
 
-    def ones(answers: Sequence[Answer]) -> Tensor:
-        return torch.tensor([1.0 if a in before else 3.0 for a in answers])
+    def scorer(answers: Sequence[Answer]) -> Tensor:
+        return torch.tensor([worth(a) for a in answers])
 
     def never(answers: Sequence[Answer]) -> Tensor:
         raise AssertionError("asked again")
 
-    made = supervised_gain(writer, parent, before, ones, file)
-    assert supervised_gain(writer, parent, before, never, file) == made
+    made = supervised_gain(writer, parent, other, scorer, file)
+    assert supervised_gain(writer, parent, other, never, file) == made
+
+
+def test_what_was_imitated_says_nothing_of_the_rest() -> None:
+    train = dataset().train
+    asked = [
+        replace(p, context=replace(p.context, question=f"q {i}?"))
+        for i, p in enumerate(train.prompts * 2)
+    ]
+    (one, *_) = train.corrections
+    heard = replace(one.answer, context=replace(one.answer.context, question="Hello, q 0?"))
+    side = replace(train, prompts=tuple(asked), corrections=(replace(one, answer=heard),))
+    assert uncorrected(side, 99) == tuple(asked[1:])
+    assert uncorrected(side, 3) == tuple(asked[1:4])
+    few = replace(side, prompts=tuple(asked[:5]))  # nothing could be told of four
+    assert uncorrected(few, 99) == tuple(asked[:5])
 
 
 @pytest.mark.parametrize("low", [-0.5, 0.5])
