@@ -132,7 +132,6 @@ def _write(cells: list[Cell], people: Agreement | None) -> str:
     if not rounds:
         return f"nothing was played yet with these people: {KEPT / _source()} is empty"
     fresh = KEPT / "rows.json"
-    fresh.unlink(missing_ok=True)
     results = Results(fresh)
     questions, passages = load_questions("heldout"), load_passages()
     kinds = answers_of_known_kinds(questions, passages)

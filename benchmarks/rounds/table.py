@@ -65,7 +65,9 @@ def _defences(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _anchors(rows: Sequence[dict[str, Any]]) -> str:
-    worse = [r for r in rows if r["metric"] == "published_worse" and _whole(r)]
+    worse = [
+        r for r in rows if r["metric"] == "published_worse" and r["setting"]["ablation"] == "none"
+    ]
     known = [r for r in rows if r["metric"] == "gold_of_known_answers"]
     people = [r for r in rows if r["metric"] == "spearman" and r["value"] is not None]
     lines = []
@@ -78,10 +80,6 @@ def _anchors(rows: Sequence[dict[str, Any]]) -> str:
         said = ", ".join(f"{r['setting']['who']} {_interval(r)}" for r in people)
         lines.append(f"rank correlation with people's ratings: {said}")
     return "\n".join(lines)
-
-
-def _whole(row: dict[str, Any]) -> bool:
-    return bool(row["setting"]["ablation"] == "none")
 
 
 def _interval(row: dict[str, Any] | None) -> str:

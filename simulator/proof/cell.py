@@ -59,9 +59,9 @@ class Played:
 class Heard:
     """The held-out customers, in the crowd's order."""
 
-    satisfaction: tuple[float, ...] = ()
-    questions: tuple[str, ...] = ()  # ids of what they asked
-    answers: tuple[str, ...] = ()
+    satisfaction: tuple[float, ...]
+    questions: tuple[str, ...]  # ids of what they asked
+    answers: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from amends.backbones import AnyBackbone
 from amends.lora import Lora
 from amends.prompt import PromptRenderer
+from tests.worker.hand_made import dataset_of
 from tests.worker.recorder import Recorder
 from worker.data.dataset import Dataset
 from worker.data.examples import (
@@ -18,7 +19,6 @@ from worker.data.examples import (
     PairExample,
     PromptExample,
 )
-from worker.data.manifest import make_manifest
 from worker.judge.probes import KINDS, Probe
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
@@ -107,16 +107,7 @@ def dataset(
 ) -> Dataset:
     train = examples("t", pairs, corrections, POLITE, CURT)
     holdout = examples("h", held_out_pairs, 2, *held_out_prefers)
-    manifest = make_manifest(
-        train,
-        holdout,
-        dropped=(),
-        notes=(),
-        largest_visitor_share=0.05,
-        expert_shares={"expert": 1.0},
-        weights={e.feedback_id: e.weight for side in (train, holdout) for e in side.judged()},
-    )
-    return Dataset(train, holdout, manifest)
+    return dataset_of(train, holdout)
 
 
 def make_round(

@@ -8,7 +8,7 @@ the fewer experts, the more the visitors' fifth counts.
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -26,6 +26,8 @@ from worker.judge.win_rate import win_rate_from_scores
 from worker.reward.examples import make_views
 from worker.reward.reward_head import RewardHeadSettings, fit_reward_head
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHOPS = 4
 PAIRS, HELD_OUT = 500, 1400
 HONEST, HOSTILE, LOUD = 380, 20, 20
@@ -33,14 +35,6 @@ DAY_S = 86400.0
 SETTINGS = RewardHeadSettings(members=4)
 
 Attack = Literal["says the opposite", "pushes a feature"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from worker.first_policy import Gain, Writer, supervised_gain, uncorrected
 from worker.ppo.rollout import SCORE_FLOOR
 from worker.training_round import run_round
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 Model = tuple[Backbone, PromptRenderer]
 
 

@@ -24,16 +24,10 @@ from worker.reward.features import Features
 from worker.sft import mean_nll, train_sft
 from worker.tokens import AnswerTokens, Tokens
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = LearningSettings(sft_epochs=3, sft_batch=3, sft_learning_rate=3e-3)
 BATCHES = 12  # 3 epochs of 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 The judgements are made by hand. What the model writes is noise, so nothing here is about quality.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,13 +35,7 @@ from worker.reporting import Cancelled
 from worker.reward.training import PreviousReward
 from worker.training_round import MIN_CORRECTIONS, RoundResult, run_round
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from amends.engine.sequence import Sampling
 from amends.lora import Lora
 from amends.prompt import PromptRenderer
 from tests.tiny_model import make_tiny_model
+from tests.worker.hand_made import dataset_of
 from tests.worker.judge.outdoor_shop import (
     ASKED,
     BASE_MODEL,
@@ -43,7 +44,6 @@ from worker.data.examples import (
     PromptExample,
 )
 from worker.data.made_pairs import made_pairs
-from worker.data.manifest import make_manifest
 from worker.judge.examination import Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
 from worker.judge.paper import BASE, CANDIDATE, CHAMPION
@@ -71,16 +71,7 @@ SETTINGS = LearningSettings(
 def dataset(chosen: Callable[[Fact], str] = right) -> Dataset:
     """Experts prefer `chosen` to whatever the served model said."""
     train, holdout = _side("t", LEARNT, LEARNT, chosen), _side("h", JUDGED, ASKED, chosen)
-    manifest = make_manifest(
-        train,
-        holdout,
-        dropped=(),
-        notes=(),
-        largest_visitor_share=0.05,
-        expert_shares={"expert": 1.0},
-        weights={c.feedback_id: 1.0 for side in (train, holdout) for c in side.corrections},
-    )
-    return Dataset(train, holdout, manifest)
+    return dataset_of(train, holdout)
 
 
 def _side(

@@ -5,12 +5,11 @@ thresholds are the real ones. `because` must fail; `besides` may: the judge find
 worse, or the members of the reward model do not agree on them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.worker.judge.outdoor_shop import (
     FACTS,
@@ -30,6 +29,8 @@ from tests.worker.judge.scripted_examination import SETTINGS, Shop, adapter
 from worker.data.examples import Context
 from worker.judge.checks import CHECKS
 from worker.judge.measurements import ProbeKind
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 JUDGED = frozenset(
     {
@@ -188,14 +189,6 @@ BAD = {
         saying="that the champion answers, none allowed",
     ),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

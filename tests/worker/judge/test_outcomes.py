@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+from tests.worker.hand_made import dataset_of
 from tests.worker.judge.test_paper import BAD, GOOD, paper
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, Context, CorrectionExample, Examples
-from worker.data.manifest import make_manifest
 from worker.judge.outcomes import correction_outcomes
 from worker.judge.paper import BASE, Paper, Question
 
@@ -17,16 +17,7 @@ def correction(name: str, question: str) -> CorrectionExample:
 
 def dataset(train: tuple[CorrectionExample, ...], holdout: CorrectionExample) -> Dataset:
     sides = Examples(corrections=train), Examples(corrections=(holdout,))
-    weights = {c.feedback_id: 1.0 for c in (*train, holdout)}
-    manifest = make_manifest(
-        *sides,
-        dropped=(),
-        notes=(),
-        largest_visitor_share=0.0,
-        expert_shares={},
-        weights=weights,
-    )
-    return Dataset(*sides, manifest)
+    return dataset_of(*sides)
 
 
 def test_two_corrections_of_a_question_share_its_outcome_and_others_have_their_own() -> None:
