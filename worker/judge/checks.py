@@ -12,7 +12,7 @@ from typing import get_args
 from worker.judge.behaviour import Behaviour
 from worker.judge.measurements import Kept, Measurements, ProbeKind, named
 from worker.judge.thresholds import GateThresholds
-from worker.reward.intervals import Share, lead_by_chance
+from worker.reward.intervals import Share, count_by_chance, lead_by_chance
 
 Outcome = tuple[bool, str] | None  # passed, and the values in words; None: not measured
 
@@ -151,24 +151,25 @@ def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _corrected(m: Measurements, t: GateThresholds) -> Outcome:
-    most = (t.max_corrected_loss, t.corrected_losses_forgiven)
-    return _few_lost(m.corrected, *most, "that the champion answers well")
+    return _few_lost(m.corrected, t.max_corrected_loss, t, "that the champion answers well")
 
 
 def _recalled(m: Measurements, t: GateThresholds) -> Outcome:
     what = "where the champion says what the expert said"
-    return _few_lost(m.recalled, t.max_recall_loss, t.recall_losses_forgiven, what)
+    return _few_lost(m.recalled, t.max_recall_loss, t, what)
 
 
 def _reworded(m: Measurements, t: GateThresholds) -> Outcome:
-    most = (t.max_reworded_loss, t.reworded_losses_forgiven)
-    return _few_lost(m.reworded, *most, "in other words that the champion answers well")
+    what = "in other words that the champion answers well"
+    return _few_lost(m.reworded, t.max_reworded_loss, t, what)
 
 
-def _few_lost(kept: Kept | None, share: float, forgiven: int, what: str) -> Outcome:
+def _few_lost(kept: Kept | None, share: float, t: GateThresholds, what: str) -> Outcome:
+    """No more than `share`, as far as so few questions can tell: a candidate that loses just that
+    share loses more of them by chance, and of sixteen questions one is 6 %."""
     if kept is None:
         return None
-    most = max(math.floor(share * kept.held), forgiven)
+    most = count_by_chance(kept.held, share, t.memory_chance)
     return len(kept.lost) <= most, f"{kept} {what}, at most {most}"
 
 

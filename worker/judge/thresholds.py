@@ -63,20 +63,22 @@ class GateThresholds(BaseSettings):
     )
     win_rate_low: float = Field(0.5, description="the win rate's lower bound must be above")
     max_corrected_loss: float = Field(
-        0.02, description="share of corrected questions answered worse"
-    )
-    corrected_losses_forgiven: int = Field(
-        1, description="but one is forgiven: on few questions it is noise"
+        0.02, ge=0, le=1, description="share of corrected questions answered worse ..."
     )
     max_recall_loss: float = Field(
-        0.10, description="share of experts' answers that the candidate no longer gives"
+        0.10,
+        ge=0,
+        le=1,
+        description="... of experts' answers no longer given: words are compared, no sense ...",
     )
-    recall_losses_forgiven: int = Field(2, description="but two are: words are compared, no sense")
     max_reworded_loss: float = Field(
-        0.20, description="share of questions lost that are asked in other words"
+        0.10, ge=0, le=1, description="... of questions in other words answered worse ..."
     )
-    reworded_losses_forgiven: int = Field(
-        2, description="but two are; who knows only the wording loses most"
+    memory_chance: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="... and as many more as who loses just that share exceeds this seldom",
     )
     max_probe_rise: float = Field(
         0.05, ge=0, le=1, description="of a kind's probes: newly failed less newly passed ..."

@@ -76,3 +76,15 @@ def lead_by_chance(tosses: int, chance: float) -> int:
         heads -= 1
         tail += math.comb(tosses, heads)
     return 2 * heads - tosses
+
+
+def count_by_chance(items: int, share: float, chance: float) -> int:
+    """The largest count among `items` that is no surprise where each counts with odds `share`.
+
+    A larger count has at most the probability `chance`, exactly (the binomial test).
+    """
+    count, tail = items, share**items
+    while count > 0 and tail <= chance:
+        count -= 1
+        tail += math.comb(items, count) * share**count * (1 - share) ** (items - count)
+    return count

@@ -94,8 +94,8 @@ BAD: dict[str, dict[str, Any]] = {
     "win rate over champion": {"wins_over_champion": share(0.6, 0.5)},
     "win rate over base model": {"wins_over_base": share(0.55, 0.45)},
     "must-pass questions": {"must_pass": Kept(held=20, lost=("a",))},
-    "corrected questions": {"corrected": Kept(held=30, lost=("a", "b"))},
-    "experts' answers": {"recalled": Kept(held=30, lost=("a", "b", "c", "d"))},
+    "corrected questions": {"corrected": Kept(held=30, lost=("a",) * 3)},
+    "experts' answers": {"recalled": Kept(held=30, lost=("a",) * 7)},
     "other wordings": {"reworded": Kept(held=30, lost=("a",) * 7)},
     **{f"{kind} probes": {"probes": PROBED | {kind: probed(10, 1)}} for kind in PROBED},
 }
@@ -187,11 +187,23 @@ def test_a_refusal_names_the_questions_that_were_lost() -> None:
     )
 
 
-def test_two_percent_of_many_corrected_questions_may_be_lost() -> None:
-    assert judge_candidate(replace(GOOD, corrected=Kept(held=200, lost=("a",) * 4))).passed
-    assert not judge_candidate(replace(GOOD, corrected=Kept(held=200, lost=("a",) * 5))).passed
-    strict = GateThresholds(corrected_losses_forgiven=0)
+def test_two_percent_of_corrected_questions_may_be_lost_and_what_chance_adds() -> None:
+    """Who loses 2 % loses more than 7 of 200 in 5 of 100 rounds, and more than 2 of 29 in 2."""
+    for held, most in ((200, 7), (29, 2), (2, 0)):
+        within = Kept(held=held, lost=("a",) * most)
+        beyond = Kept(held=held, lost=("a",) * (most + 1))
+        assert judge_candidate(replace(GOOD, corrected=within)).passed
+        assert judge_candidate(replace(GOOD, corrected=beyond)).failed == ("corrected questions",)
+    strict = GateThresholds(max_corrected_loss=0)
     assert not judge_candidate(replace(GOOD, corrected=Kept(held=30, lost=("a",))), strict).passed
+
+
+@pytest.mark.parametrize(("held", "most"), [(16, 4), (29, 6), (35, 7)])
+def test_a_tenth_of_experts_answers_may_be_lost_and_what_chance_adds(held: int, most: int) -> None:
+    within = Kept(held=held, lost=("a",) * most)
+    beyond = Kept(held=held, lost=("a",) * (most + 1))
+    assert judge_candidate(replace(GOOD, recalled=within)).passed
+    assert judge_candidate(replace(GOOD, recalled=beyond)).failed == ("experts' answers",)
 
 
 def test_an_optional_check_that_does_not_exist_is_an_error() -> None:

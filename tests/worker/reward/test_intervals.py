@@ -5,7 +5,7 @@ from math import comb
 
 import pytest
 
-from worker.reward.intervals import lead_by_chance, share_with_interval, wilson
+from worker.reward.intervals import count_by_chance, lead_by_chance, share_with_interval, wilson
 
 
 def test_wilson_agrees_with_the_textbook() -> None:
@@ -63,3 +63,17 @@ def test_a_larger_lead_is_as_seldom_as_said_and_this_one_is_not(chance: float) -
         assert at_least(heads, tosses) > chance
         assert heads == tosses or at_least(heads + 1, tosses) <= chance
     assert [lead_by_chance(n, 0.01) for n in (0, 6, 7)] == [0, 6, 5]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.5])
+def test_a_larger_count_is_as_seldom_as_said_and_this_one_is_not(share: float) -> None:
+    def at_least(count: int, items: int) -> float:
+        return sum(
+            comb(items, k) * share**k * (1 - share) ** (items - k) for k in range(count, items + 1)
+        )
+
+    for items in range(60):
+        count = count_by_chance(items, share, 0.05)
+        assert at_least(count, items) > 0.05
+        assert count == items or at_least(count + 1, items) <= 0.05
+    assert [count_by_chance(20, odds, 0.05) for odds in (0.0, 1.0)] == [0, 20]
