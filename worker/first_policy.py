@@ -22,7 +22,7 @@ from amends.lora import Lora
 from worker.data.examples import Answer, Examples, PromptExample
 from worker.data.same_question import question_key
 from worker.learning_settings import LearningSettings
-from worker.ppo.rollout import SCORE_FLOOR, Scorer, final_scores, sample_episodes
+from worker.ppo.rollout import Scorer, final_scores, sample_episodes
 from worker.tokens import AnswerTokens
 
 MIN_UNCORRECTED = 8
@@ -73,7 +73,7 @@ def supervised_gain(
     if not file.exists():
         penalty = writer.settings.missing_eos_penalty
         ours, theirs = (
-            final_scores(scorer(written), written, penalty, SCORE_FLOOR)
+            final_scores(scorer(written), written, penalty)
             for written in (writer.answers(supervised), writer.answers(parent))
         )
         gains = ours - theirs

@@ -26,7 +26,7 @@ from worker.ppo.kl import k1
 from worker.ppo.team import ALONE, Team
 from worker.tokens import TokenBatch, Tokens, by_length
 
-SCORE_FLOOR = -5.0  # of an empty response
+SCORE_FLOOR = -5.0  # an empty response's score, and the lowest of any
 Scorer = Callable[[Sequence[Answer]], Tensor]  # answers -> scores (B,), clipped and centred
 
 
@@ -100,15 +100,13 @@ def sample_episodes(
     return Episodes(tuple(tokens), tuple(answers))
 
 
-def final_scores(
-    scores: Tensor, answers: Sequence[Answer], missing_eos_penalty: float, floor: float
-) -> Tensor:
-    """(B,): less where a response was cut off; the floor where it is empty."""
+def final_scores(scores: Tensor, answers: Sequence[Answer], missing_eos_penalty: float) -> Tensor:
+    """(B,): less where a response was cut off; SCORE_FLOOR where it is empty, nowhere below."""
     adjusted = [
-        floor if not answer.response else float(score) - missing_eos_penalty * (not answer.ended)
+        float(score) - missing_eos_penalty * (not answer.ended) if answer.response else SCORE_FLOOR
         for score, answer in zip(scores, answers, strict=True)
     ]
-    return torch.tensor(adjusted).clamp_min(floor)
+    return torch.tensor(adjusted).clamp_min(SCORE_FLOOR)
 
 
 def against_others(scores: Tensor, samples: int) -> Tensor:

@@ -25,7 +25,6 @@ from worker.ppo.advantages import gae, shaped_rewards
 from worker.ppo.imitation import Imitation
 from worker.ppo.kl import AdaptiveKl
 from worker.ppo.rollout import (
-    SCORE_FLOOR,
     Episodes,
     Rollout,
     Scorer,
@@ -120,7 +119,7 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
     settings, number = parts.settings, state.done + 1
     episodes = roll_out(parts, state, engine, number)
     raw = parts.team.first(lambda: parts.scorer(episodes.answers))
-    scores = final_scores(raw, episodes.answers, settings.missing_eos_penalty, SCORE_FLOOR)
+    scores = final_scores(raw, episodes.answers, settings.missing_eos_penalty)
     seed = settings.seed * 1000 + number
     rollout = record(
         episodes,

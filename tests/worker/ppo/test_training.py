@@ -196,7 +196,7 @@ def test_a_cut_off_response_is_penalised_and_an_empty_one_gets_the_floor() -> No
         Answer(context, "cut", (5,), False),
         Answer(context, "", (2,), True),
     ]
-    found = final_scores(torch.tensor([1.0, 1.0, 4.0]), answers, 0.75, -5.0)
+    found = final_scores(torch.tensor([1.0, 1.0, 4.0]), answers, 0.75)
     assert found.tolist() == [1.0, 0.25, -5.0]
 
 
