@@ -98,13 +98,22 @@ def champions(rows: Iterable[AuditRow]) -> frozenset[int]:
 
 
 def alias_moves(version: int, rows: Sequence[AuditRow]) -> tuple[AuditRow, ...]:
-    """Moves of this version, and those that ended its time as champion; `rows` oldest first."""
-    befores = (None, *(row.champion for row in rows))
-    return tuple(
-        row
-        for before, row in zip(befores, rows, strict=False)
-        if row.version == version or before == version != row.champion
-    )
+    """Moves of this version, and those that ended its time as champion or candidate; `rows` oldest
+    first."""
+    found = []
+    champion: int | None = None
+    candidate: int | None = None
+    for row in rows:
+        names_other = row.action in ("set_candidate", "new_line") and row.version != version
+        replaced = champion == version != row.champion or (candidate == version and names_other)
+        if row.version == version or replaced:
+            found.append(row)
+        if row.action in ("set_candidate", "new_line"):
+            candidate = row.version
+        elif row.champion == candidate:
+            candidate = None
+        champion = row.champion
+    return tuple(found)
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,15 @@ import argparse
 import hashlib
 import os
 import signal
-import statistics
 import time
-from collections import Counter
 from pathlib import Path
 
-import httpx
 from rounds.plot import draw
 from rounds.rows import add_comparisons, add_gold, add_rounds
 from rounds.table import markdown
 
 from amends.knowledge import Knowledge
 from amends.settings import Settings
-from simulator.client import ProtocolBroken
 from simulator.proof.ablations import Ablation, ablations
 from simulator.proof.cell import Cell, Size
 from simulator.proof.gold_check import (
@@ -32,17 +28,15 @@ from simulator.proof.gold_check import (
     answers_of_known_kinds,
     quoted,
 )
+from simulator.proof.play import play
 from simulator.questions import load_passages, load_questions
-from simulator.results import Results
-from simulator.round import RoundBroke
-from simulator.stack import StackBroke
+from simulator.results import Results, commit
 from worker.judge.checks import CHECKS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "bench-loop.json"
 KEPT = ROOT / ".bench-loop"
 SEEDS = (1, 2, 3)
-TRIES = 2  # of a round that breaks
 PEOPLE = ("client", "customers", "experts", "gold", "questions", "wording")
 DATA = (".jsonl", ".json", ".md")
 ABLATED_SEED = 1
@@ -62,28 +56,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     people = _people()
     chosen = [known[name] for name in asked.only] if asked.only else list(known.values())
-    cells = _cells(chosen, asked.seeds)
-    everything = _cells(list(known.values()), SEEDS)
-    broke: Counter[Path] = Counter()
-    while not asked.report and (cell := _next(cells, broke)) is not None:
-        _say(f"{cell.ablation.name}, seed {cell.seed}: {_time_left(cells)}")
-        try:
-            found = cell.next_round()
-        except KeyboardInterrupt:
-            _say("stopped; the next run goes on with this round")
-            return
-        except (RoundBroke, StackBroke, ProtocolBroken, httpx.HTTPError) as error:
-            broke[cell.folder] += 1
-            _say(f"the round broke: {error}")
-            continue
-        said = statistics.mean(found.heard.satisfaction)
-        _say(f"round {found.round} {found.played.outcome}: satisfaction {said:.2f}")
-        _write(everything, people)
+    everything = _cells(list(known.values()), sorted({*SEEDS, *asked.seeds}))
+    cells = [] if asked.report else _cells(chosen, asked.seeds)
+    try:
+        play(cells, _say, lambda: _write(everything, people))
+    except KeyboardInterrupt:
+        _say("stopped; the next run goes on with this round")
+        return
     print(_write(everything, people))
-
-
-def _next(cells: list[Cell], broke: Counter[Path]) -> Cell | None:
-    return next((cell for cell in cells if cell.left and broke[cell.folder] < TRIES), None)
+    if any(cell.left for cell in cells):
+        parser.exit(1, "rounds broke twice, so some are left; the next run tries them again\n")
 
 
 def _cells(chosen: list[Ablation], seeds: list[int]) -> list[Cell]:
@@ -109,15 +91,6 @@ def _source() -> str:
     return digest.hexdigest()[:12]
 
 
-def _time_left(cells: list[Cell]) -> str:
-    took = [found.seconds for cell in cells for found in cell.finished if found.round]
-    rounds = sum(cell.left for cell in cells)
-    if not took:
-        return f"{rounds} rounds left"
-    hours = rounds * statistics.mean(took) / 3600
-    return f"{rounds} rounds left, about {hours:.1f} h"
-
-
 def _people() -> Agreement | None:
     """What people say of the hidden satisfaction; None without their ratings."""
     folder = os.environ.get("AMENDS_BENCH_DATA")
@@ -140,9 +113,9 @@ def _write(cells: list[Cell], people: Agreement | None) -> str:
         "first passage whole": quoted(questions, passages, knowledge, 1),
         "two passages whole": quoted(questions, passages, knowledge, 2),
     }
-    add_gold(results, {**kinds, **copied}, people)
+    add_gold(results, {**kinds, **copied}, people, commit("gold.py", "wording.py", "data"))
     add_rounds(results, rounds, kinds["expert"])
-    add_comparisons(results, rounds)
+    add_comparisons(results, rounds, kinds["expert"])
     draw(results.rows, ROOT / "docs" / "loop.svg")
     fresh.replace(RESULTS)
     return markdown(results.rows)

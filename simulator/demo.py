@@ -15,17 +15,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import httpx
 import typer
-import websockets
 from rich.console import Console
 from rich.text import Text
 
 from simulator import report
-from simulator.client import Api, ApiRefused, ChatRefused, ProtocolBroken
+from simulator.breaks import BREAKS, reasons
+from simulator.client import Api
 from simulator.results import Results
-from simulator.round import RoundBroke
-from simulator.stack import Stack, StackBroke, last_lines, running_stack
+from simulator.stack import Stack, last_lines, running_stack
 from simulator.stages import Clock, Plan, play
 
 PASSED, BROKE, REFUSED, STOPPED = 0, 1, 3, 130
@@ -35,16 +33,6 @@ ENVIRONMENT = {
     "AMENDS_WORKER_MIN_NEW_FEEDBACK": "1000000",
     "AMENDS_WORKER_MAX_HOURS_BETWEEN_ROUNDS": "100000",
 }
-_BREAKS = (
-    ApiRefused,
-    ChatRefused,
-    ProtocolBroken,
-    RoundBroke,
-    StackBroke,
-    httpx.TransportError,
-    websockets.WebSocketException,
-    OSError,
-)
 
 
 def demo(
@@ -96,8 +84,8 @@ def _run(folder: Path, plan: Plan, clock: Clock) -> int:
             with clock.stage("start", "Starting an install of its own"):
                 stack = contexts.enter_context(_started(folder, clock.console))
             status = asyncio.run(_play(stack, plan, clock))
-    except* _BREAKS as group:
-        errors = "\n".join(_reasons(group))
+    except* BREAKS as group:
+        errors = "\n".join(reasons(group))
         tail = last_lines(folder / "logs" / "server.log")
         report.show_failure(clock.console, clock.current, f"{errors}\n\nserver.log ends:\n{tail}")
     return status
@@ -119,15 +107,3 @@ def _started(folder: Path, console: Console) -> Iterator[Stack]:
 async def _play(stack: Stack, plan: Plan, clock: Clock) -> int:
     async with Api(stack.base_url, stack.staff_token) as api:
         return PASSED if await play(api, stack.check, plan, clock) else REFUSED
-
-
-def _reasons(error: BaseException) -> list[str]:
-    """One line per distinct error of a group; visits that break together tell the same."""
-    if not isinstance(error, BaseExceptionGroup):
-        return [f"{type(error).__name__}: {error}"]
-    lines = [line for inner in error.exceptions for line in _reasons(inner)]
-    return list(dict.fromkeys(lines))
-
-
-if __name__ == "__main__":
-    typer.run(demo)

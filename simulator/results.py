@@ -60,9 +60,10 @@ class Results:
         fresh.replace(self._path)
 
 
-def commit() -> str:
-    """Of the checkout that runs; "unknown" outside of one."""
-    command = ["git", "rev-parse", "--verify", "HEAD"]
+def commit(*paths: str) -> str:
+    """Of the checkout that runs, or the last one that changed these paths beside this file;
+    "unknown" outside of a checkout."""
+    command = ["git", "log", "-1", "--format=%H", "--", *paths]
     try:
         found = subprocess.run(
             command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simulator import experts, report
 from simulator.client import Api
 from simulator.customers import Customer, Visit, heldout_crowd, training_crowd, visit_all
+from simulator.proof.gold_check import answers_of_known_kinds
 from simulator.questions import load_passages, load_personas, load_questions
 from simulator.results import Results
 from simulator.round import Following, Outcome, RoundBroke, activate, follow
@@ -92,7 +93,10 @@ async def play(api: Api, check: Callable[[], None], plan: Plan, clock: Clock) ->
         "satisfaction_gain", gain.mean, STARS, _heldout_setting(plan), gain.low, gain.high
     )
     estimates = bootstrap_mean(old, asked, plan.seed), bootstrap_mean(new, asked, plan.seed)
-    report.show_summary(clock.console, *estimates, gain, outcome, used, clock.seconds)
+    expert = answers_of_known_kinds(load_questions("heldout"), passages)["expert"]
+    closed = gain.mean / (expert - estimates[0].mean)
+    clock.results.add("gap_closed", closed, "share of the way to the expert's", {})
+    report.show_summary(clock.console, *estimates, gain, closed, outcome, used, clock.seconds)
     report.show_examples(clock.console, before, after, plan.seed)
     return True
 

@@ -7,11 +7,9 @@ disk, so a round that was killed goes on with it.
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from amends.backbones import AnyBackbone
 from amends.durable_file import replace_file
@@ -23,6 +21,7 @@ from worker.data.examples import Answer, Examples, PromptExample
 from worker.data.same_question import question_key
 from worker.learning_settings import LearningSettings
 from worker.ppo.rollout import Scorer, final_scores, sample_episodes
+from worker.reward.intervals import Gain, mean_gain
 from worker.tokens import AnswerTokens
 
 MIN_UNCORRECTED = 8
@@ -58,13 +57,6 @@ def uncorrected(examples: Examples, most: int) -> tuple[PromptExample, ...]:
     return tuple(found if len(found) >= MIN_UNCORRECTED else examples.prompts)[:most]
 
 
-class Gain(NamedTuple):
-    """Mean over the prompts, and the lower bound of its 95 % interval (normal)."""
-
-    mean: float
-    low: float
-
-
 def supervised_gain(
     writer: Writer, parent: Lora, supervised: Lora, scorer: Scorer, file: Path
 ) -> Gain:
@@ -76,9 +68,6 @@ def supervised_gain(
             final_scores(scorer(written), written, penalty)
             for written in (writer.answers(supervised), writer.answers(parent))
         )
-        gains = ours - theirs
-        error = float(gains.std()) / len(gains) ** 0.5 if len(gains) > 1 else math.inf
-        mean = float(gains.mean())
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, json.dumps((mean, mean - 1.96 * error)).encode())
+        replace_file(file, json.dumps(mean_gain((ours - theirs).tolist())).encode())
     return Gain(*json.loads(file.read_bytes()))

@@ -252,9 +252,11 @@ def _gate_numbers(examined: Examined) -> dict[str, float]:
     told = {
         "gate/kl": found.kl,
         "gate/kl_to_base": found.kl_to_base,
-        "gate/reward_gain": found.reward_gain,
     }
     numbers = {name: value for name, value in told.items() if value is not None}
+    if (gain := found.reward_gain) is not None:
+        numbers |= {"gate/reward_gain": gain.mean}
+        numbers |= {"gate/reward_gain_low": gain.low, "gate/reward_gain_high": gain.high}
     for name, share in (("champion", found.wins_over_champion), ("base", found.wins_over_base)):
         if share is not None:
             numbers[f"gate/wins_over_{name}"] = share.value

@@ -78,6 +78,7 @@ def of_adapter(
     run = _run_of(versions[number], store)
     rewards = settings.reward_models_folder / f"{number:06d}"
     moves = alias_moves(number, adapters.audit(_EVERY_ROW)[::-1])
+    changed, unknown = _changed(versions, number)
     return {
         "version": number,
         "aliases": [name for name, v in adapters.aliases().items() if v == number],
@@ -98,7 +99,8 @@ def of_adapter(
         "reasons": list(manifest.verdict.reasons) if manifest.verdict else [],
         "alias_moves": [row.model_dump(mode="json") for row in moves],
         "corrections": _corrections_of(versions[number]),
-        "changed": _changed(versions, number),
+        "changed": changed,
+        "changed_unknown": unknown,
     }
 
 
@@ -207,19 +209,26 @@ def _corrections_of(version: "Version") -> dict[str, Any]:
     return {"beside": outcomes.champion, "counts": counts, "ids": ids}
 
 
-def _changed(versions: "dict[int, Version]", number: int) -> dict[str, Any] | None:
-    """Of a version that leaves somebody out; None of others, and where the champion of then has no
-    data to compare with.
+def _changed(
+    versions: "dict[int, Version]", number: int
+) -> tuple[dict[str, Any] | None, str | None]:
+    """Of a version that leaves somebody out: what it has otherwise than the champion of then, or
+    why that is not known. Neither of the others.
     """
     from amends.lineage import change
 
     after = versions[number]
-    if after.data is None or not after.data.without or after.outcomes is None:
-        return None
-    before = versions.get(after.outcomes.champion)
+    if after.data is None or not after.data.without:
+        return None, None
+    if after.outcomes is None:
+        return None, "its round recorded no outcomes of corrections, nor the champion of then"
+    champion = after.outcomes.champion
+    if champion == 0:
+        return None, "it was judged beside the base model, which learned from nobody"
+    before = versions.get(champion)
     if before is None or before.data is None:
-        return None
-    return asdict(change(before, after))
+        return None, f"what version {champion}, the champion of then, learned from is not here"
+    return asdict(change(before, after)), None
 
 
 def _left_out(given: "Feedback", store: "StoreClient") -> str | None:

@@ -53,8 +53,7 @@ def show_adapter(found: dict[str, Any], limit: int) -> None:
     if len(raters) > limit:
         console.print(f"and {len(raters) - limit} more raters; --json names them")
     _section([_move(row) for row in found["alias_moves"]])
-    if found["changed"] is not None:
-        _show_changed(found["changed"], found["version"], limit)
+    show_changed(found, limit)
 
 
 def show_feedback(found: dict[str, Any], limit: int) -> None:
@@ -84,8 +83,13 @@ def show_feedback(found: dict[str, Any], limit: int) -> None:
         console.print(f"Not known of {listed}: what they learned from is not on this disk.")
 
 
-def _show_changed(changed: dict[str, Any], version: int, limit: int) -> None:
-    before = changed["before"]
+def show_changed(found: dict[str, Any], limit: int) -> None:
+    """Of a version that leaves somebody out; nothing of others."""
+    if unknown := found["changed_unknown"]:
+        console.print(f"\nWhat changed is not known: {unknown}.", soft_wrap=True)
+    if (changed := found["changed"]) is None:
+        return
+    before, version = changed["before"], found["version"]
     console.print(f"\nChanged from version {before}, the champion when it was judged:")
     facts = {
         "left out": _counts(changed["left_out"]) or "nothing",
@@ -121,7 +125,7 @@ def _section(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _move(row: dict[str, Any]) -> dict[str, Any]:
-    kept = ("action", "version", "champion", "by", "reason")
+    kept = ("action", "version", "champion", "share", "by", "reason")
     return {"at": when(row["at"]), **{name: row[name] for name in kept}}
 
 

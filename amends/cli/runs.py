@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from amends.cli.install import opened_store, operator, read_settings
+from amends.cli.install import adapter_store, opened_store, operator, read_settings
 from amends.cli.output import AsJson, Bars, console, note, print_json, print_rows, when
 from amends.errors import AmendsError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from amends.store_client import StoreClient
 
 POLL_S = 0.5
+_NAMED = 5  # corrections that the report of what changed names
 RunId = Annotated[int, typer.Argument(metavar="RUN", min=1, help="The run's number.")]
 
 app = typer.Typer(no_args_is_help=True, help="Training runs: list, show, follow, cancel.")
@@ -132,7 +133,8 @@ def cancel(run_id: RunId) -> None:
 
 
 def follow_run(store: "StoreClient", run_id: int) -> None:
-    """Bars and lines from the run's events until it ends. Raises RunEnded when it failed."""
+    """Bars and lines from the run's events until it ends, and what changed where somebody was left
+    out. Raises RunEnded when it failed."""
     from amends.events import RunEvents
     from amends.runs import Runs
 
@@ -160,6 +162,13 @@ def follow_run(store: "StoreClient", run_id: int) -> None:
     if run.verdict is not None:
         for line in run.verdict.reasons:
             console.print(f"  {line}", markup=False)
+    if run.without and run.version:
+        from amends.cli.lineage import of_adapter
+        from amends.cli.lineage_tables import show_changed
+
+        settings = read_settings()
+        found = of_adapter(run.version, settings, adapter_store(settings), store)
+        show_changed(found, _NAMED)
     if run.state in ("FAILED", "CANCELLED"):
         raise RunEnded(f"run {run_id} ended as {run.state}: {run.error or 'no reason recorded'}")
 

@@ -55,9 +55,6 @@ def _lines(panel: Any, rows: Sequence[dict[str, Any]], metric: str) -> None:
             continue
         colour = COLOURS[seeds % len(COLOURS)]
         seeds += 1
-        if points[0][1]["low"] is None:
-            panel.plot(x, y, "o-", color=colour, label=f"seed {seed}")
-            continue
         below = [row["value"] - row["low"] for _, row in points]
         above = [row["high"] - row["value"] for _, row in points]
         panel.errorbar(

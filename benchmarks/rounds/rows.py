@@ -7,6 +7,7 @@ the same round would have gone: the seeds beside each other do.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import hypot
 from statistics import fmean
 
 from simulator.proof.cell import Heard, Measured
@@ -15,13 +16,18 @@ from simulator.results import Results
 from simulator.statistics import Estimate, bootstrap_mean, paired_gain
 
 STARS = "1\u20135"
+WAY = "share of the way to the expert's"
 Rounds = Mapping[tuple[str, int], Sequence[Measured]]  # by ablation and seed
 
 
-def add_gold(results: Results, kinds: Mapping[str, float], people: Agreement | None) -> None:
-    """What a point on the hidden scale means: answers of known kinds, and people's ratings."""
+def add_gold(
+    results: Results, kinds: Mapping[str, float], people: Agreement | None, frozen: str
+) -> None:
+    """What a point on the hidden scale means: answers of known kinds, and people's ratings.
+    `frozen`: the last commit that changed the scale."""
     for kind, value in kinds.items():
-        results.add("gold_of_known_answers", value, STARS, {"answers": kind})
+        told = {"answers": kind, "frozen": frozen}
+        results.add("gold_of_known_answers", value, STARS, told)
     if people is None:
         reason = "AMENDS_BENCH_DATA names no folder with dstc9_faq"
         results.add("spearman", None, "", {"reason": reason, "who": "gold"})
@@ -34,49 +40,56 @@ def add_gold(results: Results, kinds: Mapping[str, float], people: Agreement | N
 def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:
     """`expert`: mean satisfaction with the experts' own answers to the held-out questions."""
     for (ablation, seed), measured in rounds.items():
-        proxy: float | None = 0.0
+        start = satisfaction(measured[0], seed)
+        proxy: Estimate | None = Estimate(0.0, 0.0, 0.0)
         kl = 0.0
         for found in measured:
             setting = {"seed": seed, "round": found.round, "ablation": ablation}
+            setting["commit"] = found.commit
             if found.played.outcome == "published":
-                gained_proxy = proxy_gain(found)
-                proxy = None if None in (proxy, gained_proxy) else proxy + gained_proxy
+                proxy = _sum(proxy, proxy_gain(found))
                 kl = found.played.figures.get("gate/kl_to_base", kl)
             gold = satisfaction(found, seed)
             words = fmean(len(answer.split()) for answer in found.heard.answers)
             results.add("words", words, "words an answer", setting)
             told = {**setting, "outcome": found.played.outcome, "version": found.played.version}
-            told["commit"] = found.commit
             _add(results, "gold_satisfaction", gold, STARS, told)
             if proxy is not None:  # a round without a reward model has no opinion to add
-                results.add("proxy_score", proxy, "sum of each round's own std", setting)
+                _add(results, "proxy_score", proxy, "sum of each round's own std", setting)
             results.add("sqrt_kl", max(kl, 0.0) ** 0.5, "sqrt nats", setting)
             if found.round:
                 gained = gain(measured[0], found, seed)
                 _add(results, "gold_gain", gained, STARS, setting)
-                share = gained.mean / (expert - satisfaction(measured[0], seed).mean)
-                results.add("gap_closed", share, "share of the way to the expert's", setting)
+                results.add("gap_closed", gained.mean / (expert - start.mean), WAY, setting)
                 results.add("round_seconds", round(found.seconds, 1), "s", setting)
             if found.of_refused is not None:
                 missed = _gain(found.heard, found.of_refused, seed)
                 _add(results, "refused_gain", missed, STARS, setting)
+                results.add("refused_gap_closed", missed.mean / (expert - gold.mean), WAY, setting)
         if len(measured) > 1:
             told = {"seed": seed, "ablation": ablation, "rounds": measured[-1].round}
             results.add("published_worse", published_worse(measured, seed), "versions", told)
 
 
-def add_comparisons(results: Results, rounds: Rounds) -> None:
-    """What the whole loop gains over each ablation: same seed, same round, same customers."""
+def add_comparisons(results: Results, rounds: Rounds, expert: float) -> None:
+    """What the whole loop gains over each ablation: same seed, same round, same customers. Once
+    what the shop's customers get, once what was trained last, whatever the gate said of it.
+    """
     for (ablation, seed), measured in rounds.items():
         whole = rounds.get(("none", seed), ())
         last = min(len(whole), len(measured)) - 1
         if ablation != "none" and last > 0:
-            gained = gain(measured[last], whole[last], seed)
+            theirs, ours = measured[last], whole[last]
             told = {"seed": seed, "round": last, "over": ablation}
             told |= {"commit": whole[last].commit, "over_commit": measured[last].commit}
             told |= {"outcomes": outcomes(whole[: last + 1])}
             told |= {"over_outcomes": outcomes(measured[: last + 1])}
+            gained = gain(theirs, ours, seed)
             _add(results, "gold_gain_over", gained, STARS, told)
+            share = gained.mean / (expert - satisfaction(theirs, seed).mean)
+            results.add("gap_closed_over", share, WAY, told)
+            trained = _gain(theirs.of_refused or theirs.heard, ours.of_refused or ours.heard, seed)
+            _add(results, "trained_gain_over", trained, STARS, told)
 
 
 def outcomes(measured: Sequence[Measured]) -> str:
@@ -93,10 +106,24 @@ def published_worse(measured: Sequence[Measured], seed: int) -> int:
     )
 
 
-def proxy_gain(found: Measured) -> float | None:
+def proxy_gain(found: Measured) -> Estimate | None:
     """The round's own reward model: candidate's mean score less the champion's, on the gate's
-    hold-out, in deviations of the champion's samples."""
-    return found.played.figures.get("gate/reward_gain")
+    hold-out, in deviations of the champion's samples. None in a round without one."""
+    figures = found.played.figures
+    if "gate/reward_gain" not in figures:
+        return None
+    bounds = figures["gate/reward_gain_low"], figures["gate/reward_gain_high"]
+    return Estimate(figures["gate/reward_gain"], *bounds)
+
+
+def _sum(one: Estimate | None, other: Estimate | None) -> Estimate | None:
+    """Of independent estimates: half widths add as deviations do."""
+    if one is None or other is None:
+        return None
+    mean = one.mean + other.mean
+    below = hypot(one.mean - one.low, other.mean - other.low)
+    above = hypot(one.high - one.mean, other.high - other.mean)
+    return Estimate(mean, mean - below, mean + above)
 
 
 def satisfaction(found: Measured, seed: int) -> Estimate:

@@ -30,7 +30,7 @@ def _rounds(rows: Sequence[dict[str, Any]]) -> str:
             _interval(found.get("gold_satisfaction")),
             _interval(found.get("gold_gain")),
             "" if closed is None else f"{closed:.0%}",
-            f"{found['proxy_score']['value']:+.2f}" if "proxy_score" in found else "",
+            _interval(found.get("proxy_score")),
             f"{found['sqrt_kl']['value']:.1f}",
             f"{found['words']['value']:.0f}",
             _outcome(found),
@@ -41,26 +41,38 @@ def _rounds(rows: Sequence[dict[str, Any]]) -> str:
 
 def _outcome(found: dict[str, dict[str, Any]]) -> str:
     outcome: str = found["gold_satisfaction"]["setting"]["outcome"]
-    if "refused_gain" in found:  # what its customers would have gained
-        return f"{outcome}: {_interval(found['refused_gain'])}"
+    if (
+        "refused_gain" in found
+    ):  # what its customers would have gained, and of the way to the expert's
+        closed = found["refused_gap_closed"]["value"]
+        return f"{outcome}: {_interval(found['refused_gain'])}, {closed:.0%}"
     return outcome
 
 
 def _defences(rows: Sequence[dict[str, Any]]) -> str:
-    compared = [row for row in rows if row["metric"] == "gold_gain_over"]
-    if not compared:
+    compared = {
+        metric: [row for row in rows if row["metric"] == metric]
+        for metric in ("gold_gain_over", "gap_closed_over", "trained_gain_over")
+    }
+    if not compared["gold_gain_over"]:
         return ""
     lines = [
-        "| the whole loop over, one run each | round | paired gain | rounds of the whole loop "
-        "| of the other |",
-        "|---|---:|---|---|---|",
+        "| the whole loop over, one run each | round | paired gain | of the way to the expert's "
+        "| the last trained, passed or not | rounds of the whole loop | of the other |",
+        "|---|---:|---|---:|---|---|---|",
     ]
-    for row in compared:
-        setting = row["setting"]
-        lines.append(
-            f"| {setting['over']} | {setting['round']} | {_interval(row)} | {setting['outcomes']} "
-            f"| {setting['over_outcomes']} |"
+    for gained, closed, trained in zip(*compared.values(), strict=True):
+        setting = gained["setting"]
+        cells = (
+            setting["over"],
+            str(setting["round"]),
+            _interval(gained),
+            f"{closed['value']:.0%}",
+            _interval(trained),
+            setting["outcomes"],
+            setting["over_outcomes"],
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

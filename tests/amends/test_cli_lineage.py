@@ -166,6 +166,9 @@ def test_training_without_a_rater_is_one_command_and_its_version_says_what_chang
     shown = amends("lineage", "--adapter", "3").stdout
     assert "Changed from version 2, the champion when it was judged:" in shown
     assert "rater bob: copies and pastes" in amends("runs", "show", "3").stdout
+    followed = amends("runs", "follow", "3").stdout
+    assert "Changed from version 2, the champion when it was judged:" in followed
+    assert "Changed from" not in amends("runs", "follow", "2").stdout
 
     # It stays so until it is lifted.
     assert "Without rater bob." in amends("train").stdout
@@ -177,6 +180,15 @@ def test_training_without_a_rater_is_one_command_and_its_version_says_what_chang
         ("lifted", "bob"),
         ("excluded", "bob"),
     ]
+
+
+def test_what_changed_beside_the_base_model_is_said_not_to_be_known(
+    amends: Amends, train: Round, adapters: AdapterStore
+) -> None:
+    data = data_manifest(ANN, without=("rater bob",))
+    train(0, data, outcome(ANN, False, True))
+    shown = amends("lineage", "--adapter", "1").stdout
+    assert "What changed is not known: it was judged beside the base model" in shown
 
 
 def test_a_live_run_does_not_lose_the_exclusion(amends: Amends) -> None:

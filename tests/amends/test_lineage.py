@@ -93,6 +93,24 @@ def test_moves_of_a_version_end_with_the_one_that_replaced_it() -> None:
     assert [r.number for r in alias_moves(2, rows)] == [3, 4, 5]
 
 
+def test_a_candidate_that_was_withdrawn_or_displaced_tells_so() -> None:
+    rows = [
+        row(1, "publish", 1, 0),
+        row(2, "set_candidate", 1, 0),
+        row(3, "set_candidate", None, 0),  # what a canary does with a bad one
+        row(4, "set_candidate", None, 0),
+        row(5, "set_candidate", 1, 0),
+        row(6, "publish", 2, 0),
+        row(7, "set_candidate", 2, 0),
+        row(8, "activate", 2, 2),
+        row(9, "set_candidate", 3, 2),
+    ]
+    assert [r.number for r in alias_moves(1, rows)] == [1, 2, 3, 5, 7]
+    assert [r.number for r in alias_moves(2, rows)] == [6, 7, 8]
+    again = [row(1, "set_candidate", 1, 0), row(2, "new_line", None, 0)]
+    assert [r.number for r in alias_moves(1, again)] == [1, 2]
+
+
 def test_a_change_counts_what_was_left_out_and_sets_figures_side_by_side() -> None:
     thumb = "thumb:t2:bob"
     old = {"kl": 2.0, "old": 1.0, "gate/candidate/ended": 0.1}
@@ -133,7 +151,7 @@ def test_an_outcome_is_what_the_gate_would_say(
     assert given.outcome == outcome
 
 
-def row(number: int, action: Action, version: int, champion: int) -> AuditRow:
+def row(number: int, action: Action, version: int | None, champion: int) -> AuditRow:
     return AuditRow(
         number=number,
         at=0.0,

@@ -25,14 +25,16 @@ def measured(number: int, stars: float, outcome: Any = "published", **figures: f
 
 
 START = measured(0, 2.0, "start")
-BETTER = measured(1, 3.0, kl_to_base=4.0, reward_gain=1.0)
+OPINION = {"reward_gain": 1.0, "reward_gain_low": 0.7, "reward_gain_high": 1.3}
+BETTER = measured(1, 3.0, kl_to_base=4.0, **OPINION)
 REFUSED = replace(
     BETTER,
     round=2,
     played=Played(1, "refused", ("no",), refused=2),
     of_refused=measured(2, 2.75).heard,
 )
-WORSE = measured(3, 2.5, kl_to_base=9.0, reward_gain=1.75)
+MORE = {"reward_gain": 1.75, "reward_gain_low": 1.35, "reward_gain_high": 2.15}
+WORSE = measured(3, 2.5, kl_to_base=9.0, **MORE)
 
 
 @pytest.fixture
@@ -43,8 +45,12 @@ def rows(tmp_path: Path) -> list[dict[str, Any]]:
         ("sft_only", 1): [START, replace(measured(1, 2.25), played=Played(1, "published"))],
     }
     add_rounds(results, rounds, expert=5.0)
-    add_comparisons(results, rounds)
+    add_comparisons(results, rounds, expert=5.0)
     return results.rows
+
+
+def _whole(row: dict[str, Any]) -> bool:
+    return bool(row["setting"]["ablation"] == "none")
 
 
 def values(rows: list[dict[str, Any]], metric: str, ablation: str = "none") -> list[float]:
@@ -66,18 +72,22 @@ def test_a_refused_round_leaves_distance_and_opinion_as_they_were(
 ) -> None:
     assert values(rows, "sqrt_kl") == [0.0, 2.0, 2.0, 3.0]
     assert values(rows, "proxy_score") == [0.0, 1.0, 1.0, 2.75]
+    *_, last = [row for row in rows if row["metric"] == "proxy_score" and _whole(row)]
+    assert (last["low"], last["high"]) == (pytest.approx(2.25), pytest.approx(3.25))  # 3-4-5
 
 
 def test_what_a_refused_candidate_would_have_given_stands_beside_the_refusal(
     rows: list[dict[str, Any]],
 ) -> None:
     assert values(rows, "refused_gain") == [-0.25]
-    assert "| refused: -0.25 [-0.25, -0.25] |" in markdown(rows)
+    closed = -0.25 / (5 - sum(BETTER.heard.satisfaction) / 20)
+    assert values(rows, "refused_gap_closed") == [pytest.approx(closed, abs=1e-6)]
+    assert f"| refused: -0.25 [-0.25, -0.25], {closed:.0%} |" in markdown(rows)
 
 
 def test_what_the_scale_means_stands_below(tmp_path: Path) -> None:
     results = Results(tmp_path / "loop.json")
-    add_gold(results, {"expert": 5.0, "first passage whole": 4.7}, None)
+    add_gold(results, {"expert": 5.0, "first passage whole": 4.7}, None, "abc")
     add_rounds(results, {("none", 1): [START, BETTER]}, expert=5.0)
     below = markdown(results.rows).split("\n\n")[-1].splitlines()
     assert below == [
@@ -103,3 +113,20 @@ def test_what_the_whole_loop_gains_over_an_ablation_is_of_the_same_round(
     [over] = [row for row in rows if row["metric"] == "gold_gain_over"]
     assert over["value"] == pytest.approx(0.75) and over["low"] <= 0.75 <= over["high"]
     assert over["setting"]["round"] == 1 and over["setting"]["over"] == "sft_only"
+
+
+def test_what_was_trained_is_compared_whatever_the_gate_said(tmp_path: Path) -> None:
+    """Without a gate the worse candidate is published; with it the loop keeps what it had."""
+    results = Results(tmp_path / "loop.json")
+    published = replace(REFUSED, played=Played(2, "published"), of_refused=None)
+    rounds = {
+        ("none", 1): [START, BETTER, REFUSED],
+        ("no_gate", 1): [START, BETTER, replace(published, heard=measured(2, 2.75).heard)],
+    }
+    add_rounds(results, rounds, expert=5.0)
+    add_comparisons(results, rounds, expert=5.0)
+    assert values(results.rows, "gold_gain_over", "no_gate") == [0.25]
+    assert values(results.rows, "trained_gain_over", "no_gate") == [0.0]
+    lines = markdown(results.rows).splitlines()
+    [row] = [line for line in lines if line.startswith("| no_gate | 2 |")]
+    assert row.endswith("| 0.00 [0.00, 0.00] | published, refused | published, published |")

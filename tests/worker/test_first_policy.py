@@ -16,8 +16,9 @@ from tests.worker.recorder import Recorder
 from tests.worker.small_round import SETTINGS, dataset, make_round, same_weights
 from worker import training_round
 from worker.data.examples import Answer
-from worker.first_policy import Gain, Writer, supervised_gain, uncorrected
+from worker.first_policy import Writer, supervised_gain, uncorrected
 from worker.ppo.rollout import SCORE_FLOOR
+from worker.reward.intervals import Gain
 from worker.training_round import run_round
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -101,7 +102,7 @@ def test_ppo_starts_from_the_parent_where_imitating_is_no_sure_gain(
     monkeypatch: pytest.MonkeyPatch,
     low: float,
 ) -> None:
-    monkeypatch.setattr(training_round, "supervised_gain", lambda *_: Gain(1.0, low))
+    monkeypatch.setattr(training_round, "supervised_gain", lambda *_: Gain(1.0, low, 2.0))
     report = Recorder()
     found = run_round(make_round(model, tmp_path / "auto", report=report))
     alone = run_round(make_round(model, tmp_path / "ppo", optimizer="ppo"))

@@ -57,11 +57,11 @@ def _ensemble(m: Measurements, t: GateThresholds) -> Outcome:
         return None
     ratio = m.candidate_variance / max(m.champion_variance, 1e-9)
     doubt = m.candidate_variance**0.5
-    most = t.max_doubt_share * m.reward_gain
+    most = t.max_doubt_share * m.reward_gain.mean
     text = (
         f"{ratio:.4g} times the members' variance on the champion, at most "
         f"{t.max_variance_ratio:.4g}, or {doubt:.4g} between members, at most {most:.4g} at a gain "
-        f"of {m.reward_gain:.4g}"
+        f"of {m.reward_gain.mean:.4g}"
     )
     return ratio <= t.max_variance_ratio or doubt <= most, text
 

@@ -33,6 +33,7 @@ from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import frozen_logprobs
 from worker.ppo.kl import k1
 from worker.ppo.rollout import Episodes, sample_episodes
+from worker.reward.intervals import Gain, mean_gain
 from worker.reward.report import RewardReport
 from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens, TokenBatch, by_length
@@ -274,13 +275,13 @@ def _before_the_questions(dataset: Dataset, report: RewardReport | None) -> Meas
 
 def _opinion(
     models: RewardModels, ours: Sequence[Answer], theirs: Sequence[Answer]
-) -> tuple[tuple[float | None, float | None], float | None]:
+) -> tuple[tuple[float | None, float | None], Gain | None]:
     """The reward model's variances on both policies' answers, and how much better it finds ours."""
     if models.reward is None:
         return (None, None), None
     now, before = models.reward.scores(ours), models.reward.scores(theirs)
     variances = float(now.variance.mean()), float(before.variance.mean())
-    return variances, float(now.mean.mean() - before.mean.mean())
+    return variances, mean_gain((now.mean - before.mean).tolist())
 
 
 def _judged(answer: Answer) -> JudgedAnswer:

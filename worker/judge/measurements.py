@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.judge.behaviour import Behaviour
-from worker.reward.intervals import Share
+from worker.reward.intervals import Gain, Share
 
 ProbeKind = Literal[
     "sycophancy",
@@ -68,7 +68,7 @@ class Measurements:
     calibration_by_chance: float | None = None  # what right probabilities would show, 99 %
     candidate_variance: float | None = None  # mean ensemble variance on the candidate's answers
     champion_variance: float | None = None  # the same on the champion's
-    reward_gain: float | None = None  # the members' mean, the candidate's less the champion's
+    reward_gain: Gain | None = None  # the members' mean, the candidate's less the champion's
     # policy
     finite_weights: bool | None = None
     kl: float | None = None  # nats per response to its parent: the champion, mostly

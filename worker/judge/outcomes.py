@@ -18,7 +18,7 @@ def correction_outcomes(
     if not paper.scores:
         return ()
     places = {prompt.context.prompt: place for place, prompt in enumerate(paper.prompts)}
-    champion, candidate = paper.answered_well(champions), paper.answered_well(CANDIDATE)
+    champion, candidate = paper.corrected_well(champions), paper.corrected_well(CANDIDATE)
     asked = [
         (correction.feedback_id, places[correction.answer.context.prompt])
         for side in (dataset.train, dataset.holdout)

@@ -81,6 +81,20 @@ class Paper:
         """Of each prompt, whether the policy's answer is a good one. Needs a judge."""
         return tuple(answers_well(mark.answer, mark.score) for mark in self._marks(policy))
 
+    def corrected_well(self, policy: int) -> tuple[bool, ...]:
+        """Of each prompt, whether the policy's answer is a good one and, where experts answered,
+        says something of what one of them said: the judge can like the contrary in good style.
+        """
+        rows = zip(self.questions, self.answers[policy], self.answered_well(policy), strict=True)
+        return tuple(
+            well
+            and not (
+                question.experts
+                and is_gone(question.prompt.context.question, question.experts, answer.response)
+            )
+            for question, answer, well in rows
+        )
+
     def judged(self, champions: int) -> Found:
         """By the judge: which prompts the champion answers well, and the candidate then badly."""
         pairs = list(zip(self._marks(champions), self._marks(CANDIDATE), strict=True))

@@ -1,11 +1,13 @@
-"""A share of outcomes and its 95 % interval, where outcomes of one customer are not independent.
+"""Shares and mean gains with their 95 % intervals, and what chance alone gives.
 
-Knows no rewards and no policies. Invariant: low <= value <= high, all in [0, 1], deterministic.
+Knows no rewards and no policies. Invariants: deterministic; low <= value <= high; a share and its
+bounds lie in [0, 1].
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +28,22 @@ class Share:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of {self.items}"
+
+
+class Gain(NamedTuple):
+    """A mean difference with its 95 % interval; infinite where one value shows no spread."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_gain(gains: Sequence[float]) -> Gain:
+    """Of paired differences that are independent, at least one; the interval is the normal one."""
+    values = np.asarray(gains, dtype=np.float64)
+    mean = float(values.mean())
+    half = _Z95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else math.inf
+    return Gain(mean, mean - half, mean + half)
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:

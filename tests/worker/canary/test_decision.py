@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from amends.canary import CanaryReport, Kind
+from worker.canary.betting import Trials, lower_end, upper_end
 from worker.canary.comparison import Comparison
 from worker.canary.decision import decide
 from worker.canary.outcomes import Observation
@@ -72,6 +73,21 @@ def test_one_kind_of_outcome_that_is_worse_is_enough_and_named_with_its_figures(
     assert f"{sum(own)} of {len(own)} ({np.mean(own):.0%}), champion " in report.reason
     assert report.reason.count("champion ") == 1  # its own line and no other kind's
     assert (report.candidate_conversations, report.since) == (len(own), 1000.0)
+
+
+@pytest.mark.parametrize("kind", ["thumbs", "ratings", "answers"])
+def test_each_kind_of_outcome_has_its_part_of_the_error_rate_and_no_more(kind: Kind) -> None:
+    """tests/worker/canary/test_betting.py simulates what a third of it promises."""
+    found = observed(400, candidate={**GOOD, kind: 0.5})
+    [figures] = [f for f in decided(found).figures if f.kind == kind]
+    trials = Trials(
+        bad=np.array([one.bad[kind] for one in found], dtype=np.float64),
+        candidate=np.array([one.candidate for one in found], dtype=np.float64),
+        share=np.array([one.share for one in found], dtype=np.float64),
+    )
+    assert figures.low == lower_end(trials, SETTINGS.error_rate / 3)
+    assert figures.low < lower_end(trials, SETTINGS.error_rate)
+    assert figures.high == upper_end(trials, SETTINGS.error_rate)
 
 
 def test_a_better_candidate_is_found_harmless() -> None:

@@ -10,7 +10,7 @@ from worker.judge.checks import CHECKS
 from worker.judge.gate import judge_candidate
 from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
-from worker.reward.intervals import Share
+from worker.reward.intervals import Gain, Share
 
 NAN = float("nan")
 
@@ -49,7 +49,7 @@ GOOD = Measurements(
     calibration_error=0.06,
     candidate_variance=0.2,
     champion_variance=0.15,
-    reward_gain=1.0,
+    reward_gain=Gain(1.0, 0.5, 1.5),
     finite_weights=True,
     kl=2.5,
     kl_to_base=4.0,
@@ -158,7 +158,7 @@ def test_a_round_without_reward_model_says_so_and_can_still_pass() -> None:
 def test_not_a_number_is_refused() -> None:
     for change in (
         {"kl": NAN},
-        {"candidate_variance": NAN, "reward_gain": NAN},
+        {"candidate_variance": NAN, "reward_gain": Gain(NAN, NAN, NAN)},
         {"calibration_error": NAN},
     ):
         assert not judge_candidate(replace(GOOD, **change)).passed
@@ -173,9 +173,11 @@ def test_a_shorter_answer_is_left_to_the_win_rate() -> None:
 def test_a_champion_whose_answers_are_all_alike_hides_no_agreement() -> None:
     """Its variance is next to nothing; what the members differ by is little of what they gain."""
     alike = replace(GOOD, candidate_variance=0.05, champion_variance=0.0004)
-    assert judge_candidate(replace(alike, reward_gain=4.3)).passed
+    assert judge_candidate(replace(alike, reward_gain=Gain(4.3, 4.0, 4.6))).passed
     for gain in (0.5, 0.0, -4.3, NAN):
-        assert judge_candidate(replace(alike, reward_gain=gain)).failed == ("ensemble agreement",)
+        assert judge_candidate(replace(alike, reward_gain=Gain(gain, gain, gain))).failed == (
+            "ensemble agreement",
+        )
 
 
 def test_a_refusal_names_the_questions_that_were_lost() -> None:

@@ -7,7 +7,7 @@ from tests.worker.judge.test_paper import BAD, GOOD, paper
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, Context, CorrectionExample, Examples
 from worker.judge.outcomes import correction_outcomes
-from worker.judge.paper import BASE, Paper, Question
+from worker.judge.paper import BASE, CANDIDATE, Paper, Question
 
 
 def correction(name: str, question: str) -> CorrectionExample:
@@ -68,6 +68,15 @@ def test_one_question_after_other_turns_or_with_other_passages_is_another_one() 
         "boots": "lost",
         "tent": "kept",
     }
+
+
+def test_what_the_judge_likes_and_no_expert_said_was_not_learned() -> None:
+    data = dataset((correction("a", "question 0?"),), correction("e", "question 1?"))
+    marks = paper((BAD, GOOD), (BAD, GOOD))
+    said = marks.answers[CANDIDATE][0].response
+    asked = marks.questions[0].answered(said), marks.questions[1].answered("Forty-two camels.")
+    found = correction_outcomes(data, replace(marks, questions=asked), BASE, set())
+    assert [item.outcome for item in found] == ["learned", "not learned"]
 
 
 def test_what_the_experts_words_show_as_lost_is_lost_whatever_the_judge_finds() -> None:

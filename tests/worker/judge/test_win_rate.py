@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from worker.judge.win_rate import win_rate_from_comparisons, win_rate_from_scores
+from worker.judge.win_rate import win_rate_from_scores
 
 
 def clusters(n: int) -> list[str]:
@@ -33,14 +33,7 @@ def test_the_same_answers_everywhere_win_nothing() -> None:
     assert found is not None and found.value == 0.5 and found.low < 0.5
 
 
-def test_a_judge_that_prefers_the_first_place_gives_one_half() -> None:
-    found = win_rate_from_comparisons([1.0] * 30, [0.0] * 30, clusters(30))
-    assert found is not None and found.value == 0.5 and found.low < 0.5
-
-
 def test_no_prompts_measure_nothing_and_lengths_must_agree() -> None:
     assert win_rate_from_scores([], [], []) is None
     with pytest.raises(ValueError, match="2 candidate scores but 1 others"):
         win_rate_from_scores([1.0, 2.0], [1.0], clusters(2))
-    with pytest.raises(ValueError, match="1 answers first but 2 second"):
-        win_rate_from_comparisons([1.0], [1.0, 2.0], clusters(1))
