@@ -55,11 +55,16 @@ def _lines(panel: Any, rows: Sequence[dict[str, Any]], metric: str) -> None:
             continue
         colour = COLOURS[seeds % len(COLOURS)]
         seeds += 1
-        below = [row["value"] - row["low"] for _, row in points]
-        above = [row["high"] - row["value"] for _, row in points]
+        below, above = zip(*(_reach(row) for _, row in points), strict=True)
         panel.errorbar(
             x, y, [below, above], fmt="o-", capsize=3, color=colour, label=f"seed {seed}"
         )
+
+
+def _reach(row: dict[str, Any]) -> tuple[float, float]:
+    """Of the interval below and above the value; none where it has none."""
+    value, low, high = row["value"], row["low"], row["high"]
+    return (0.0, 0.0) if low is None else (value - low, high - value)
 
 
 def _key(row: dict[str, Any]) -> tuple[str, int, int]:

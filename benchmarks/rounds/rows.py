@@ -7,7 +7,7 @@ the same round would have gone: the seeds beside each other do.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from math import hypot
+from math import hypot, isnan, nan
 from statistics import fmean
 
 from simulator.proof.cell import Heard, Measured
@@ -108,12 +108,13 @@ def published_worse(measured: Sequence[Measured], seed: int) -> int:
 
 def proxy_gain(found: Measured) -> Estimate | None:
     """The round's own reward model: candidate's mean score less the champion's, on the gate's
-    hold-out, in deviations of the champion's samples. None in a round without one."""
+    hold-out, in deviations of the champion's samples. None in a round without one; bounds are NaN
+    where they are not finite or the round did not report them."""
     figures = found.played.figures
     if "gate/reward_gain" not in figures:
         return None
-    bounds = figures["gate/reward_gain_low"], figures["gate/reward_gain_high"]
-    return Estimate(figures["gate/reward_gain"], *bounds)
+    low, high = (figures.get(f"gate/reward_gain_{end}", nan) for end in ("low", "high"))
+    return Estimate(figures["gate/reward_gain"], low, high)
 
 
 def _sum(one: Estimate | None, other: Estimate | None) -> Estimate | None:
@@ -141,4 +142,5 @@ def _gain(before: Heard, after: Heard, seed: int) -> Estimate:
 def _add(
     results: Results, metric: str, found: Estimate, unit: str, setting: dict[str, object]
 ) -> None:
-    results.add(metric, found.mean, unit, setting, found.low, found.high)
+    low, high = (None if isnan(bound) else bound for bound in (found.low, found.high))
+    results.add(metric, found.mean, unit, setting, low, high)

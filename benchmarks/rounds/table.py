@@ -97,4 +97,6 @@ def _anchors(rows: Sequence[dict[str, Any]]) -> str:
 def _interval(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
+    if row["low"] is None:
+        return f"{row['value']:.2f}"
     return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"

@@ -67,6 +67,16 @@ def test_what_customers_feel_and_what_was_gained(rows: list[dict[str, Any]]) -> 
     assert values(rows, "gap_closed")[0] == pytest.approx(1 / (5 - start), abs=1e-6)
 
 
+def test_an_opinion_without_an_interval_is_told_without_one(tmp_path: Path) -> None:
+    results = Results(tmp_path / "loop.json")
+    sure = measured(2, 3.0, kl_to_base=5.0, **OPINION)
+    vague = replace(BETTER, played=Played(1, "published", (), {"gate/reward_gain": 1.0}))
+    add_rounds(results, {("none", 1): [START, vague, sure]}, expert=5.0)
+    told = [row for row in results.rows if row["metric"] == "proxy_score"]
+    assert [(row["value"], row["low"]) for row in told] == [(0, 0), (1, None), (2, None)]
+    assert "| 2.00 | 2.2 |" in markdown(results.rows)
+
+
 def test_a_refused_round_leaves_distance_and_opinion_as_they_were(
     rows: list[dict[str, Any]],
 ) -> None:
