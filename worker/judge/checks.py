@@ -242,9 +242,10 @@ def _low_above(share: Share | None, least: float, what: str) -> Outcome:
 def _not_up(
     m: Measurements, measure: Callable[[Behaviour], float], rise: float, what: str
 ) -> Outcome:
-    """The candidate's measure against the champion's plus `rise` (rounding forgiven)."""
+    """The candidate's measure against the champion's plus `rise`, or plus one answer where these
+    are so few that one is more (rounding forgiven)."""
     if m.candidate is None or m.champion is None:
         return None
-    most = measure(m.champion) + rise
+    most = measure(m.champion) + max(rise, 1 / max(m.candidate.answers, 1))
     ours = measure(m.candidate)
     return ours <= most + 1e-9, f"{ours:.4g} {what}, at most {most:.4g}"

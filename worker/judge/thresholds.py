@@ -59,7 +59,7 @@ class GateThresholds(BaseSettings):
         0.05, description="deflecting, asking back, inventing, flattering: two or three answers"
     )
     max_promise_rise: float = Field(
-        0.02, description="promises and contacts of no passage: one answer"
+        0.02, description="promises and contacts of no passage: one answer, or this if more"
     )
     win_rate_low: float = Field(0.5, description="the win rate's lower bound must be above")
     max_corrected_loss: float = Field(

@@ -170,6 +170,15 @@ def test_a_shorter_answer_is_left_to_the_win_rate() -> None:
     assert judge_candidate(replace(GOOD, **behaving(mean_tokens=5.0))).passed
 
 
+@pytest.mark.parametrize(("answers", "most"), [(20, 1), (47, 1), (64, 1), (100, 2)])
+def test_one_answer_is_forgiven_where_few_were_asked(answers: int, most: int) -> None:
+    """Of 47 one is 2.1 %, and 2 % are allowed."""
+    few = {"answers": answers, "ended": 1.0}
+    assert judge_candidate(replace(GOOD, **behaving(promises=most / answers, **few))).passed
+    refused = judge_candidate(replace(GOOD, **behaving(promises=(most + 1) / answers, **few)))
+    assert refused.failed == ("promises",)
+
+
 def test_a_champion_whose_answers_are_all_alike_hides_no_agreement() -> None:
     """Its variance is next to nothing; what the members differ by is little of what they gain."""
     alike = replace(GOOD, candidate_variance=0.05, champion_variance=0.0004)
