@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from amends.backbone import Backbone
-from amends.lora import Lora
 from amends.prompt import PromptRenderer
 from tests.worker.recorder import Recorder
-from tests.worker.small_round import SETTINGS, dataset, make_round, same_weights
+from tests.worker.small_round import SETTINGS, dataset, make_round, same_weights, wilder
 from worker import training_round
 from worker.data.examples import Answer
 from worker.first_policy import Writer, supervised_gain, uncorrected
@@ -27,16 +26,6 @@ Model = tuple[Backbone, PromptRenderer]
 
 def worth(answer: Answer) -> float:
     return float(sum(answer.response.encode()) % 7)
-
-
-def wilder(model: Model, seed: int) -> Lora:
-    """An adapter that changes what the model writes."""
-    lora = Lora.fresh(model[0].lora_shape(2, 4.0), seed)
-    draw = torch.Generator().manual_seed(seed)
-    for name, tensor in lora.tensors.items():
-        if name.endswith("lora_B"):
-            tensor.normal_(std=0.1, generator=draw)
-    return lora
 
 
 def a_writer(model: Model, folder: Path) -> Writer:
@@ -59,11 +48,12 @@ def test_the_gain_is_what_ppo_would_be_paid(model: Model, tmp_path: Path) -> Non
         return [worth(a) - penalty * (not a.ended) if a.response else SCORE_FLOOR for a in answers]
 
     same = supervised_gain(writer, parent, parent, scorer, tmp_path / "same.json")
-    assert same == (0.0, 0.0)
+    assert same == (0.0, 0.0, 0.0)
     gains = [b - a for a, b in zip(paid(before), paid(after), strict=True)]
     found = supervised_gain(writer, parent, other, scorer, tmp_path / "other.json")
     assert found.mean == pytest.approx(fmean(gains), abs=1e-6) != 0.0
-    assert found.low == pytest.approx(fmean(gains) - 1.96 * stdev(gains) / 5**0.5, abs=1e-6)
+    half = 1.96 * stdev(gains) / 5**0.5
+    assert found.low == pytest.approx(fmean(gains) - half, abs=1e-3)
 
 
 def test_a_choice_that_was_made_is_kept(model: Model, tmp_path: Path) -> None:

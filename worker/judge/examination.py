@@ -1,21 +1,15 @@
 """Candidate, champion and base model sit the same examination: the measurements that the gate
 decides on.
 
-Knows the engine and the judge, no thresholds. Invariants: every policy answers the same prompts
-with the same seeds; the judge is not the model that PPO maximised; what cannot be measured stays
-None.
+Knows the questions and the judge, no engine and no thresholds. Invariants: the judge is not the
+model that PPO maximised; what cannot be measured stays None.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from amends.backbones import AnyBackbone
 from amends.correction_outcomes import CorrectionOutcome
-from amends.engine.engine import Engine
-from amends.engine.scheduler import Limits
-from amends.engine.sequence import Sampling
 from amends.lora import Lora
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
@@ -25,18 +19,16 @@ from worker.judge.behaviour import JudgedAnswer, measure_behaviour
 from worker.judge.measurements import Measurements, Probed, ProbeKind
 from worker.judge.outcomes import correction_outcomes
 from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Found, Paper, Question, Remembered
+from worker.judge.policies import Policies
 from worker.judge.probe_measures import compare_on_probes, probe_outcomes
 from worker.judge.probes import Probe
 from worker.judge.rewordings import reworded
 from worker.judge.sittings import SITTINGS, steady
 from worker.learning_settings import LearningSettings
-from worker.ppo.actor_critic import frozen_logprobs
-from worker.ppo.kl import k1
-from worker.ppo.rollout import Episodes, sample_episodes
 from worker.reward.intervals import Gain, mean_gain
 from worker.reward.report import RewardReport
 from worker.reward.training import RewardModels, ScoringModel
-from worker.tokens import AnswerTokens, TokenBatch, by_length
+from worker.tokens import AnswerTokens
 
 
 @dataclass(frozen=True)
@@ -68,17 +60,17 @@ class Examiner:
         parent: Lora | None,
     ) -> Examined:
         """All policies on the hold-out prompts, then on what must not be lost, then on probes."""
-        engine = self._engine(candidate, champion)
+        policies = self._policies(candidate, champion)
         champions = BASE if champion is None else CHAMPION
         unseen = tuple(map(Question, held_out(dataset, self.settings.gate_prompts)))
-        paper = self._sit(engine, {BASE, champions, CANDIDATE}, unseen, models.judge)
+        paper = self._sit(policies, {BASE, champions, CANDIDATE}, unseen, models.judge)
         corrected = corrected_questions(dataset, self.settings.gate_prompts)
-        exactly = self._sit(engine, {champions, CANDIDATE}, corrected, models.judge)
-        memory = self._memory(engine, champions, must_pass, exactly, models.judge)
+        exactly = self._sit(policies, {champions, CANDIDATE}, corrected, models.judge)
+        memory = self._memory(policies, champions, must_pass, exactly, models.judge)
         kept = {name: remembered.kept for name, remembered in memory.items()}
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
         variances, gain = _opinion(models, ours, theirs)
-        kl = self._kl(engine, paper.prompts, candidate, parent)
+        kl = policies.kl(paper.prompts, parent)
         measured = replace(
             _before_the_questions(dataset, models.report),
             candidate_variance=variances[0],
@@ -95,7 +87,7 @@ class Examiner:
             corrected=kept.get("corrected"),
             recalled=kept.get("recalled"),
             reworded=kept.get("reworded"),
-            probes=self._probed(engine, champions, probes),
+            probes=self._probed(policies, champions, probes),
         )
         lost = {
             place
@@ -106,32 +98,37 @@ class Examiner:
         outcomes = correction_outcomes(dataset, exactly, champions, lost)
         return Examined(measured, paper.prompts, theirs, ours, outcomes)
 
+    def _policies(self, candidate: Lora, champion: Lora | None) -> Policies:
+        return Policies.loaded(
+            self.backbone, self.tokens, self.settings, candidate, champion, self.beat
+        )
+
     def _sit(
         self,
-        engine: Engine,
-        policies: set[int],
+        policies: Policies,
+        versions: set[int],
         questions: Sequence[Question],
         judge: ScoringModel | None,
         sitting: int = 0,
     ) -> Paper:
         if not questions:
-            nobody: dict[int, list[float]] = {version: [] for version in policies}
-            return Paper((), dict.fromkeys(policies, ()), nobody, nobody)
+            nobody: dict[int, list[float]] = {version: [] for version in versions}
+            return Paper((), dict.fromkeys(versions, ()), nobody, nobody)
         prompts = [question.prompt for question in questions]
-        sampling = Sampling(self.settings.gate_tokens, self.settings.gate_temperature)
-        answers = {v: self._sample(engine, v, prompts, sampling, sitting).answers for v in policies}
+        answers = policies.answers(sorted(versions), prompts, self.settings.gate_tokens, sitting)
         scores: dict[int, list[float]] = {}
         doubts: dict[int, list[float]] = {}
         if judge is not None:
-            for version, written in answers.items():
-                found = judge.scores(written)
-                scores[version] = found.mean.tolist()
-                doubts[version] = found.variance.sqrt().tolist()
+            found = judge.scores([answer for written in answers.values() for answer in written])
+            for place, version in enumerate(answers):
+                own = slice(place * len(prompts), (place + 1) * len(prompts))
+                scores[version] = found.mean[own].tolist()
+                doubts[version] = found.variance[own].sqrt().tolist()
         return Paper(tuple(questions), answers, scores, doubts)
 
     def _memory(
         self,
-        engine: Engine,
+        policies: Policies,
         champions: int,
         must_pass: Sequence[PromptExample],
         exactly: Paper,
@@ -147,7 +144,7 @@ class Examiner:
         others = [*self._in_other_words(must), *self._in_other_words(exactly.questions)]
 
         def sit(asked: Sequence[Question], sitting: int = 0) -> Paper:
-            return self._sit(engine, {champions, CANDIDATE}, asked, judge, sitting)
+            return self._sit(policies, {champions, CANDIDATE}, asked, judge, sitting)
 
         def steadily(first: Paper, by: Callable[[Paper, int], Found]) -> Remembered:
             found, asked = by(first, champions), first.questions
@@ -175,7 +172,7 @@ class Examiner:
         ]
 
     def _probed(
-        self, engine: Engine, champions: int, probes: Sequence[Probe]
+        self, policies: Policies, champions: int, probes: Sequence[Probe]
     ) -> dict[ProbeKind, Probed]:
         """Champion and candidate on the same probes; what differs is asked again by other seeds.
 
@@ -184,10 +181,7 @@ class Examiner:
         """
 
         def sit(asked: Sequence[Probe], sitting: int) -> tuple[list[int], list[int]]:
-            before, now = (
-                self._outcomes(engine, version, asked, sitting)
-                for version in (champions, CANDIDATE)
-            )
+            before, now = self._outcomes(policies, (champions, CANDIDATE), asked, sitting)
             return before, now
 
         theirs, ours = sit(probes, 0)
@@ -200,57 +194,17 @@ class Examiner:
         return compare_on_probes(probes, theirs, ours, steady(changes, again))
 
     def _outcomes(
-        self, engine: Engine, version: int, probes: Sequence[Probe], sitting: int
-    ) -> list[int]:
+        self, policies: Policies, versions: Sequence[int], probes: Sequence[Probe], sitting: int
+    ) -> list[list[int]]:
+        """Of each version."""
         prompts = [prompt for probe in probes for prompt in probe.prompts()]
-        sampling = Sampling(self.settings.probe_tokens, self.settings.gate_temperature)
         # Their seeds come after those of the other sittings.
-        answers = self._sample(engine, version, prompts, sampling, SITTINGS + sitting).answers
-        return probe_outcomes(probes, [answer.response for answer in answers])
-
-    def _engine(self, candidate: Lora, champion: Lora | None) -> Engine:
-        limits = Limits(max_running=48, max_positions=self.backbone.max_positions)
-        ends = self.tokens.renderer.eos_token_ids
-        engine = Engine(self.backbone, candidate.shape, ends, limits)
-        engine.write(CANDIDATE, candidate)
-        if champion is not None:
-            engine.write(CHAMPION, champion)
-        return engine
-
-    def _sample(
-        self,
-        engine: Engine,
-        version: int,
-        prompts: Sequence[PromptExample],
-        sampling: Sampling,
-        sitting: int = 0,
-    ) -> Episodes:
-        pairs = [(prompt, self.tokens.prompt(prompt.context)) for prompt in prompts]
-        seed = 7_000_000 + self.settings.seed * 10_000 + sitting * 1000
-        renderer = self.tokens.renderer
-        return sample_episodes(engine, version, pairs, renderer, sampling, seed, self.beat)
-
-    @torch.no_grad()
-    def _kl(
-        self,
-        engine: Engine,
-        prompts: Sequence[PromptExample],
-        candidate: Lora,
-        parent: Lora | None,
-    ) -> tuple[float, float]:
-        """Nats per response to the parent and to the base model, on rollouts of the candidate."""
-        temperature = self.settings.temperature
-        sampling = Sampling(self.settings.rollout_tokens, temperature)
-        drawn = self._sample(engine, CANDIDATE, prompts[: self.settings.episodes], sampling)
-        totals = [0.0, 0.0]
-        for group in by_length(drawn.tokens, self.settings.micro_batch):
-            self.beat()
-            batch = TokenBatch.of([drawn.tokens[i] for i in group], self.backbone.device)
-            ours = frozen_logprobs(self.backbone, candidate, batch, temperature)
-            for place, other in enumerate((parent, None)):
-                theirs = frozen_logprobs(self.backbone, other, batch, temperature)
-                totals[place] += float(k1(ours, theirs, batch.mask).sum())
-        return totals[0] / len(drawn.tokens), totals[1] / len(drawn.tokens)
+        most = self.settings.probe_tokens
+        drawn = policies.answers(versions, prompts, most, SITTINGS + sitting)
+        return [
+            probe_outcomes(probes, [answer.response for answer in drawn[version]])
+            for version in versions
+        ]
 
 
 def _before_the_questions(dataset: Dataset, report: RewardReport | None) -> Measurements:
@@ -279,9 +233,9 @@ def _opinion(
     """The reward model's variances on both policies' answers, and how much better it finds ours."""
     if models.reward is None:
         return (None, None), None
-    now, before = models.reward.scores(ours), models.reward.scores(theirs)
-    variances = float(now.variance.mean()), float(before.variance.mean())
-    return variances, mean_gain((now.mean - before.mean).tolist())
+    found, count = models.reward.scores([*ours, *theirs]), len(ours)
+    variances = float(found.variance[:count].mean()), float(found.variance[count:].mean())
+    return variances, mean_gain((found.mean[:count] - found.mean[count:]).tolist())
 
 
 def _judged(answer: Answer) -> JudgedAnswer:

@@ -10,7 +10,7 @@ logprob belongs to token t.
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from worker.tokens import TokenBatch, Tokens, by_length
 
 SCORE_FLOOR = -5.0  # an empty response's score, and the lowest of any
 Scorer = Callable[[Sequence[Answer]], Tensor]  # answers -> scores (B,), clipped and centred
+Prompts = Sequence[tuple[PromptExample, tuple[int, ...]]]  # with their tokens
+Generated = tuple[tuple[int, ...], bool]  # a response's tokens, and whether it ended by itself
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Rollout:
 def sample_episodes(
     engine: Engine,
     version: int,
-    prompts: Sequence[tuple[PromptExample, tuple[int, ...]]],
+    prompts: Prompts,
     renderer: PromptRenderer,
     sampling: Sampling,
     seed: int,
@@ -83,21 +85,55 @@ def sample_episodes(
 ) -> Episodes:
     """One response per prompt by `version`; the i-th draws from seed + i, whatever its
     neighbours."""
+    asked = team.map(
+        lambda own: _generated(engine, own, beat), _requests(version, prompts, sampling, seed)
+    )
+    return _episodes(prompts, asked, renderer)
 
-    def sample(own: Sequence[Request]) -> list[tuple[tuple[int, ...], bool]]:
-        done = engine.generate(own, beat)
-        return [(tuple(s.token_ids), s.finish_reason == "stop") for s in done]
 
-    requests = []
-    for offset, (_, prompt_ids) in enumerate(prompts):
-        own = Sampling(sampling.max_tokens, sampling.temperature, sampling.top_p, seed + offset)
-        requests.append(Request(prompt_ids, own, version))
-    tokens, answers = [], []
-    sampled = team.map(sample, requests)
-    for (prompt, prompt_ids), (response, ended) in zip(prompts, sampled, strict=True):
-        tokens.append((prompt_ids, response))
-        answers.append(Answer(prompt.context, renderer.decode(response), response, ended))
-    return Episodes(tuple(tokens), tuple(answers))
+def sample_side_by_side(
+    engine: Engine,
+    versions: Sequence[int],
+    prompts: Prompts,
+    renderer: PromptRenderer,
+    sampling: Sampling,
+    seed: int,
+    beat: Callable[[], None],
+) -> dict[int, Episodes]:
+    """What `sample_episodes` gives of each version, all in one batch: a few prompts fill it."""
+    each = [_requests(version, prompts, sampling, seed) for version in versions]
+    done = _generated(engine, [request for row in zip(*each, strict=True) for request in row], beat)
+    return {
+        version: _episodes(prompts, done[place :: len(versions)], renderer)
+        for place, version in enumerate(versions)
+    }
+
+
+def _requests(version: int, prompts: Prompts, sampling: Sampling, seed: int) -> list[Request]:
+    return [
+        Request(ids, replace(sampling, seed=seed + offset), version)
+        for offset, (_, ids) in enumerate(prompts)
+    ]
+
+
+def _generated(
+    engine: Engine, requests: Sequence[Request], beat: Callable[[], None]
+) -> list[Generated]:
+    return [
+        (tuple(done.token_ids), done.finish_reason == "stop")
+        for done in engine.generate(requests, beat)
+    ]
+
+
+def _episodes(prompts: Prompts, sampled: Sequence[Generated], renderer: PromptRenderer) -> Episodes:
+    rows = list(zip(prompts, sampled, strict=True))
+    return Episodes(
+        tuple((ids, response) for (_, ids), (response, _) in rows),
+        tuple(
+            Answer(prompt.context, renderer.decode(response), response, ended)
+            for (prompt, _), (response, ended) in rows
+        ),
+    )
 
 
 def final_scores(scores: Tensor, answers: Sequence[Answer], missing_eos_penalty: float) -> Tensor:

@@ -38,14 +38,16 @@ class Features:
 
     @torch.no_grad()
     def of(self, answers: Sequence[Answer]) -> Tensor:
-        """(A, layers * H), float32."""
-        items = [self.tokens.answer(answer) for answer in answers]
+        """(A, layers * H), float32. Policies often answer alike: equal answers are read once."""
+        places: dict[Tokens, int] = {}
+        rows = [places.setdefault(self.tokens.answer(a), len(places)) for a in answers]
+        items = list(places)
         width = len(self.layers) * self.backbone.hidden_size
         result = torch.zeros(len(items), width)
         for group in by_length(items, self.batch):
             self.beat()
             result[group] = self.pooled([items[i] for i in group]).cpu()
-        return result
+        return result[rows]
 
     def pooled(self, items: Sequence[Tokens]) -> Tensor:
         """(B, layers * H), float32; differentiable for the adapter."""

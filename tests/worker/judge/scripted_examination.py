@@ -13,8 +13,6 @@ import torch
 
 from amends.backbone import Backbone
 from amends.base_model import load_causal_lm, load_tokenizer
-from amends.engine.engine import Engine
-from amends.engine.sequence import Sampling
 from amends.lora import Lora
 from amends.prompt import PromptRenderer
 from tests.tiny_model import make_tiny_model
@@ -47,6 +45,7 @@ from worker.data.made_pairs import made_pairs
 from worker.judge.examination import Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
 from worker.judge.paper import BASE, CANDIDATE, CHAMPION
+from worker.judge.policies import Policies
 from worker.learning_settings import LearningSettings
 from worker.ppo.rollout import Episodes
 from worker.reward.features import Features
@@ -100,19 +99,30 @@ def prompt(fact: Fact) -> PromptExample:
 class ScriptedExaminer(Examiner):
     """The seam where texts are written: all that is done with them is the examiner's own."""
 
-    policies: Mapping[int, Policy]
+    scripts: Mapping[int, Policy]
 
-    def _sample(
+    def _policies(self, candidate: Lora, champion: Lora | None) -> Policies:
+        loaded = super()._policies(candidate, champion)
+        return ScriptedPolicies(**vars(loaded), scripts=self.scripts)
+
+
+@dataclass(frozen=True)
+class ScriptedPolicies(Policies):
+    """Answers are scripted; the rollouts of the KL are not."""
+
+    scripts: Mapping[int, Policy]
+
+    def answers(
         self,
-        engine: Engine,
-        version: int,
+        versions: Sequence[int],
         prompts: Sequence[PromptExample],
-        sampling: Sampling,
+        max_tokens: int,
         sitting: int = 0,
-    ) -> Episodes:
-        if sampling.temperature == self.settings.temperature:  # the rollouts of the KL
-            return super()._sample(engine, version, prompts, sampling, sitting)
-        return written(self.policies[version], self.tokens, prompts, sampling.max_tokens)
+    ) -> dict[int, tuple[Answer, ...]]:
+        return {
+            version: written(self.scripts[version], self.tokens, prompts, max_tokens).answers
+            for version in versions
+        }
 
 
 def written(
@@ -170,8 +180,8 @@ class Shop:
         settings: LearningSettings = SETTINGS,
     ) -> GateVerdict:
         """Of the gate with its default thresholds."""
-        policies = {BASE: BASE_MODEL, CHAMPION: self.served, CANDIDATE: candidate}
-        examiner = ScriptedExaminer(self.backbone, self.tokens, settings, lambda: None, policies)
+        scripts = {BASE: BASE_MODEL, CHAMPION: self.served, CANDIDATE: candidate}
+        examiner = ScriptedExaminer(self.backbone, self.tokens, settings, lambda: None, scripts)
         examined = examiner.examine(
             self.dataset,
             [prompt(fact) for fact in MUST_PASS],

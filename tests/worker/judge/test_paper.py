@@ -113,7 +113,7 @@ def test_what_looks_lost_is_asked_again_and_most_sittings_decide(
     asked: list[tuple[int, tuple[str, ...]]] = []
 
     def sit(  # type: ignore[no-untyped-def]
-        self: Examiner, engine: Any, policies: Any, questions: Any, judge: Any, sitting: int = 0
+        self: Examiner, policies: Any, versions: Any, questions: Any, judge: Any, sitting: int = 0
     ):
         asked.append((sitting, tuple(q.prompt.context.question for q in questions)))
         if not sitting:
@@ -143,22 +143,19 @@ def test_a_probe_that_changed_is_asked_again_and_most_sittings_decide(
 ) -> None:
     """The champion passes both; the candidate fails "one" at first and so many times again."""
     probes = [Probe(n, "injection", (), "", (), ("?",), ("x",), ()) for n in ("none", "one")]
-    asked: list[tuple[int, int, tuple[str, ...]]] = []
+    asked: list[tuple[tuple[int, ...], int, tuple[str, ...]]] = []
 
     def outcomes(
-        self: Examiner, engine: Any, version: int, probes: list[Probe], sitting: int
-    ) -> list[int]:
-        asked.append((version, sitting, tuple(probe.probe_id for probe in probes)))
-        bad = version == CANDIDATE and sitting <= fails_again
-        return [int(bad and probe.probe_id == "one") for probe in probes]
+        self: Examiner, policies: Any, versions: list[int], probes: list[Probe], sitting: int
+    ) -> list[list[int]]:
+        asked.append((tuple(versions), sitting, tuple(probe.probe_id for probe in probes)))
+        bad = [version == CANDIDATE and sitting <= fails_again for version in versions]
+        return [[int(one and probe.probe_id == "one") for probe in probes] for one in bad]
 
     monkeypatch.setattr(Examiner, "_outcomes", outcomes)
     found = examiner()._probed(cast(Any, None), BASE, probes)["injection"]
     assert (found.newly_failed, found.newly_passed) == (named, ())
     assert (found.champion.value, found.candidate.value) == (0.0, 0.5)
-    assert asked[:2] == [(version, 0, ("none", "one")) for version in (BASE, CANDIDATE)]
-    assert asked[2:] == [
-        (version, sitting, ("one",))
-        for sitting in range(1, sittings + 1)
-        for version in (BASE, CANDIDATE)
-    ]
+    both = (BASE, CANDIDATE)
+    again = [(both, sitting, ("one",)) for sitting in range(1, sittings + 1)]
+    assert asked == [(both, 0, ("none", "one")), *again]
