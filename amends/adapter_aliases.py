@@ -35,6 +35,13 @@ class AuditRow(Record):
     share: float | None = None
 
 
+def candidate_after(before: int | None, row: AuditRow) -> int | None:
+    """The candidate once this row is written, where `before` was it."""
+    if row.action == "set_candidate":
+        return row.version
+    return None if row.action == "new_line" or row.champion == before else before
+
+
 class Aliases(Record):
     """The content of aliases.json. `history` holds the champions before this one, the last one
     last. `candidate_share` of the conversations that begin are answered by the candidate.

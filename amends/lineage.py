@@ -8,7 +8,7 @@ learned from everybody. Invariant: pure; equal versions give equal answers.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from amends.adapter_aliases import AuditRow
+from amends.adapter_aliases import AuditRow, candidate_after
 from amends.adapter_manifest import Manifest
 from amends.correction_outcomes import CorrectionOutcomes
 from amends.data_manifest import LEFT_OUT, DataManifest, count_by_kind, rater_of
@@ -104,15 +104,11 @@ def alias_moves(version: int, rows: Sequence[AuditRow]) -> tuple[AuditRow, ...]:
     champion: int | None = None
     candidate: int | None = None
     for row in rows:
-        names_other = row.action in ("set_candidate", "new_line") and row.version != version
-        replaced = champion == version != row.champion or (candidate == version and names_other)
+        after = candidate_after(candidate, row)
+        replaced = champion == version != row.champion or candidate == version != after
         if row.version == version or replaced:
             found.append(row)
-        if row.action in ("set_candidate", "new_line"):
-            candidate = row.version
-        elif row.champion == candidate:
-            candidate = None
-        champion = row.champion
+        champion, candidate = row.champion, after
     return tuple(found)
 
 

@@ -38,6 +38,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "bench-loop.json"
 KEPT = ROOT / ".bench-loop"
 SEEDS = (1, 2, 3)
 PEOPLE = ("client", "customers", "experts", "gold", "questions", "wording")
+SCALE = ("gold.py", "wording.py", "data", "../amends/example_shop")  # seen from simulator/
 DATA = (".jsonl", ".json", ".md")
 ABLATED_SEED = 1
 
@@ -113,7 +114,7 @@ def _write(cells: list[Cell], people: Agreement | None) -> str:
         "first passage whole": quoted(questions, passages, knowledge, 1),
         "two passages whole": quoted(questions, passages, knowledge, 2),
     }
-    add_gold(results, {**kinds, **copied}, people, commit("gold.py", "wording.py", "data"))
+    add_gold(results, {**kinds, **copied}, people, commit(*SCALE))
     add_rounds(results, rounds, kinds["expert"])
     add_comparisons(results, rounds, kinds["expert"])
     draw(results.rows, ROOT / "docs" / "loop.svg")

@@ -107,3 +107,7 @@ def _started(folder: Path, console: Console) -> Iterator[Stack]:
 async def _play(stack: Stack, plan: Plan, clock: Clock) -> int:
     async with Api(stack.base_url, stack.staff_token) as api:
         return PASSED if await play(api, stack.check, plan, clock) else REFUSED
+
+
+if __name__ == "__main__":
+    typer.run(demo)

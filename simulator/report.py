@@ -32,7 +32,7 @@ def show_summary(
     before: Estimate,
     after: Estimate,
     gain: Estimate,
-    closed: float,
+    closed: float | None,
     outcome: Outcome,
     feedback_used: Mapping[str, int],
     seconds: Mapping[str, float],
@@ -41,7 +41,8 @@ def show_summary(
     table.add_row("satisfaction before (1 to 5)", str(before))
     table.add_row("satisfaction after", f"[bold]{after}[/bold]")
     table.add_row("paired gain", f"[bold]{gain}[/bold]")
-    table.add_row("of the way to the experts' answers", f"{closed:.0%}")
+    way = "no way was left" if closed is None else f"{closed:.0%}"
+    table.add_row("of the way to the experts' answers", way)
     table.add_row("", "in brackets: 95 % bootstrap interval")
     table.add_section()
     used = ", ".join(f"{count} {kind}s" for kind, count in sorted(feedback_used.items()))

@@ -70,7 +70,7 @@ def commit(*paths: str) -> str:
         )
     except FileNotFoundError:
         return "unknown"
-    return found.stdout.strip() if found.returncode == 0 else "unknown"
+    return found.stdout.strip() or "unknown"
 
 
 def _cpu() -> str:

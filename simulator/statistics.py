@@ -42,6 +42,11 @@ def bootstrap_mean(
     return Estimate(mean, min(mean, float(low)), max(mean, float(high)))
 
 
+def gap_closed(gain: float, before: float, goal: float) -> float | None:
+    """Share of the way from `before` to `goal` that a gain has gone; None where no way was left."""
+    return gain / (goal - before) if goal > before else None
+
+
 def paired_gain(
     before: Sequence[float], after: Sequence[float], clusters: Sequence[str], seed: int
 ) -> Estimate:

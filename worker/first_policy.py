@@ -61,13 +61,16 @@ def supervised_gain(
     writer: Writer, parent: Lora, supervised: Lora, scorer: Scorer, file: Path
 ) -> Gain:
     """By how much the score that PPO maximises rises from the parent's answers to those of
-    `supervised`, prompt by prompt; from `file` where it is known already."""
-    if not file.exists():
+    `supervised`, prompt by prompt; from `file` where it is known already (what an earlier program
+    left there has no upper bound, and is measured anew)."""
+    known = json.loads(file.read_bytes()) if file.exists() else ()
+    if len(known) != len(Gain._fields):
         penalty = writer.settings.missing_eos_penalty
         ours, theirs = (
             final_scores(scorer(written), written, penalty)
             for written in (writer.answers(supervised), writer.answers(parent))
         )
         file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(file, json.dumps(mean_gain((ours - theirs).tolist())).encode())
-    return Gain(*json.loads(file.read_bytes()))
+        known = mean_gain((ours - theirs).tolist(), range(len(ours)))
+        replace_file(file, json.dumps(known).encode())
+    return Gain(*known)

@@ -163,14 +163,22 @@ def follow_run(store: "StoreClient", run_id: int) -> None:
         for line in run.verdict.reasons:
             console.print(f"  {line}", markup=False)
     if run.without and run.version:
-        from amends.cli.lineage import of_adapter
-        from amends.cli.lineage_tables import show_changed
-
-        settings = read_settings()
-        found = of_adapter(run.version, settings, adapter_store(settings), store)
-        show_changed(found, _NAMED)
+        _report_change(run.version, store)
     if run.state in ("FAILED", "CANCELLED"):
         raise RunEnded(f"run {run_id} ended as {run.state}: {run.error or 'no reason recorded'}")
+
+
+def _report_change(version: int, store: "StoreClient") -> None:
+    from amends.cli.lineage import of_adapter
+    from amends.cli.lineage_tables import show_changed
+
+    settings = read_settings()
+    try:
+        found = of_adapter(version, settings, adapter_store(settings), store)
+    except AmendsError as error:  # the run itself ended well
+        note(f"What changed cannot be told: {error}")
+    else:
+        show_changed(found, _NAMED)
 
 
 def show_event(bars: Bars, event: "Event") -> None:

@@ -13,7 +13,7 @@ from statistics import fmean
 from simulator.proof.cell import Heard, Measured
 from simulator.proof.gold_check import Agreement
 from simulator.results import Results
-from simulator.statistics import Estimate, bootstrap_mean, paired_gain
+from simulator.statistics import Estimate, bootstrap_mean, gap_closed, paired_gain
 
 STARS = "1\u20135"
 WAY = "share of the way to the expert's"
@@ -24,7 +24,7 @@ def add_gold(
     results: Results, kinds: Mapping[str, float], people: Agreement | None, frozen: str
 ) -> None:
     """What a point on the hidden scale means: answers of known kinds, and people's ratings.
-    `frozen`: the last commit that changed the scale."""
+    `frozen`: the last commit that changed the scale or the texts that it reads."""
     for kind, value in kinds.items():
         told = {"answers": kind, "frozen": frozen}
         results.add("gold_of_known_answers", value, STARS, told)
@@ -60,12 +60,14 @@ def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:
             if found.round:
                 gained = gain(measured[0], found, seed)
                 _add(results, "gold_gain", gained, STARS, setting)
-                results.add("gap_closed", gained.mean / (expert - start.mean), WAY, setting)
+                closed = gap_closed(gained.mean, start.mean, expert)
+                results.add("gap_closed", closed, WAY, setting)
                 results.add("round_seconds", round(found.seconds, 1), "s", setting)
             if found.of_refused is not None:
                 missed = _gain(found.heard, found.of_refused, seed)
                 _add(results, "refused_gain", missed, STARS, setting)
-                results.add("refused_gap_closed", missed.mean / (expert - gold.mean), WAY, setting)
+                closed = gap_closed(missed.mean, gold.mean, expert)
+                results.add("refused_gap_closed", closed, WAY, setting)
         if len(measured) > 1:
             told = {"seed": seed, "ablation": ablation, "rounds": measured[-1].round}
             results.add("published_worse", published_worse(measured, seed), "versions", told)
@@ -86,8 +88,8 @@ def add_comparisons(results: Results, rounds: Rounds, expert: float) -> None:
             told |= {"over_outcomes": outcomes(measured[: last + 1])}
             gained = gain(theirs, ours, seed)
             _add(results, "gold_gain_over", gained, STARS, told)
-            share = gained.mean / (expert - satisfaction(theirs, seed).mean)
-            results.add("gap_closed_over", share, WAY, told)
+            closed = gap_closed(gained.mean, satisfaction(theirs, seed).mean, expert)
+            results.add("gap_closed_over", closed, WAY, told)
             trained = _gain(theirs.of_refused or theirs.heard, ours.of_refused or ours.heard, seed)
             _add(results, "trained_gain_over", trained, STARS, told)
 

@@ -22,14 +22,13 @@ def _rounds(rows: Sequence[dict[str, Any]]) -> str:
             place = setting["ablation"], setting["seed"], setting["round"]
             by_place.setdefault(place, {})[row["metric"]] = row
     for (ablation, seed, number), found in by_place.items():
-        closed = found["gap_closed"]["value"] if "gap_closed" in found else None
         cells = (
             "whole" if ablation == "none" else ablation,
             str(seed),
             str(number),
             _interval(found.get("gold_satisfaction")),
             _interval(found.get("gold_gain")),
-            "" if closed is None else f"{closed:.0%}",
+            _share(found.get("gap_closed")),
             _interval(found.get("proxy_score")),
             f"{found['sqrt_kl']['value']:.1f}",
             f"{found['words']['value']:.0f}",
@@ -41,12 +40,10 @@ def _rounds(rows: Sequence[dict[str, Any]]) -> str:
 
 def _outcome(found: dict[str, dict[str, Any]]) -> str:
     outcome: str = found["gold_satisfaction"]["setting"]["outcome"]
-    if (
-        "refused_gain" in found
-    ):  # what its customers would have gained, and of the way to the expert's
-        closed = found["refused_gap_closed"]["value"]
-        return f"{outcome}: {_interval(found['refused_gain'])}, {closed:.0%}"
-    return outcome
+    if "refused_gain" not in found:
+        return outcome
+    # What its customers would have gained, and of the way to the expert's.
+    return f"{outcome}: {_interval(found['refused_gain'])}, {_share(found['refused_gap_closed'])}"
 
 
 def _defences(rows: Sequence[dict[str, Any]]) -> str:
@@ -67,7 +64,7 @@ def _defences(rows: Sequence[dict[str, Any]]) -> str:
             setting["over"],
             str(setting["round"]),
             _interval(gained),
-            f"{closed['value']:.0%}",
+            _share(closed),
             _interval(trained),
             setting["outcomes"],
             setting["over_outcomes"],
@@ -92,6 +89,10 @@ def _anchors(rows: Sequence[dict[str, Any]]) -> str:
         said = ", ".join(f"{r['setting']['who']} {_interval(r)}" for r in people)
         lines.append(f"rank correlation with people's ratings: {said}")
     return "\n".join(lines)
+
+
+def _share(row: dict[str, Any] | None) -> str:
+    return "" if row is None or row["value"] is None else f"{row['value']:.0%}"
 
 
 def _interval(row: dict[str, Any] | None) -> str:

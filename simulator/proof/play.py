@@ -13,21 +13,26 @@ from simulator.breaks import BREAKS, reasons
 from simulator.proof.cell import Cell
 
 TRIES = 2  # of a round that breaks
+Round = tuple[Path, int]  # the cell's folder, and how many rounds are left
 
 
 def play(cells: Sequence[Cell], say: Callable[[str], None], finished: Callable[[], object]) -> None:
     """In the order of `cells`; calls `finished` after every round that was measured."""
-    broke: Counter[Path] = Counter()
+    broke: Counter[Round] = Counter()
     while (cell := _next(cells, broke)) is not None:
         say(f"{cell.ablation.name}, seed {cell.seed}: {_time_left(cells)}")
         if _played(cell, say):
             finished()
         else:
-            broke[cell.folder] += 1
+            broke[_round(cell)] += 1
 
 
-def _next(cells: Sequence[Cell], broke: Counter[Path]) -> Cell | None:
-    return next((cell for cell in cells if cell.left and broke[cell.folder] < TRIES), None)
+def _next(cells: Sequence[Cell], broke: Counter[Round]) -> Cell | None:
+    return next((cell for cell in cells if cell.left and broke[_round(cell)] < TRIES), None)
+
+
+def _round(cell: Cell) -> Round:
+    return cell.folder, cell.left
 
 
 def _played(cell: Cell, say: Callable[[str], None]) -> bool:

@@ -23,6 +23,15 @@ def cells(tmp_path: Path, said: list[str]) -> list[Cell]:
     return [Cell(tmp_path / str(seed), whole, seed, Size(), said.append) for seed in (1, 2)]
 
 
+def finished(cell: Cell) -> Measured:
+    """Its next round, as if it had been played."""
+    number, heard = len(cell.finished), Heard((3.5,), ("q",), ("a",))
+    found = Measured(number, Played(number, "published"), heard, None, 3600.0, "abc")
+    cell.folder.mkdir(exist_ok=True)
+    _write(found, cell.folder / f"round-{number}.json")
+    return found
+
+
 def broken(cell: Cell) -> Measured:
     """Visits run side by side: what breaks them comes as a group."""
     refused = ChatRefused("busy", f"seed {cell.seed}")
@@ -40,29 +49,33 @@ def wrong(cell: Cell) -> Measured:
 def test_a_round_that_breaks_is_tried_once_more_and_ends_no_other_cell(
     cells: list[Cell], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished: list[str] = []
+    measured: list[str] = []
     monkeypatch.setattr(Cell, "next_round", broken)
-    play(cells, said.append, lambda: finished.append("round"))
+    play(cells, said.append, lambda: measured.append("round"))
     for seed in (1, 2):
         assert said.count(f"the round broke: ChatRefused: busy: seed {seed}") == TRIES
-    assert not finished
+    assert not measured
+
+
+def test_every_round_has_its_own_tries(
+    cells: list[Cell], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def breaks_at_first(cell: Cell) -> Measured:
+        tried.append(len(cell.finished))
+        return finished(cell) if tried.count(len(cell.finished)) == TRIES else broken(cell)
+
+    monkeypatch.setattr(Cell, "next_round", breaks_at_first)
+    play(cells[:1], said.append, lambda: None)
+    assert cells[0].left == 0 and len(tried) == TRIES * (cells[0].ablation.rounds + 1)
 
 
 def test_rounds_are_played_until_none_is_left_and_each_is_told(
     cells: list[Cell], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
-
-    def short(cell: Cell) -> Measured:
-        number = len(cell.finished)
-        found = Measured(
-            number, Played(number, "published"), Heard((3.5,), ("q",), ("a",)), None, 3600.0, "abc"
-        )
-        cell.folder.mkdir(exist_ok=True)
-        _write(found, cell.folder / f"round-{number}.json")
-        return found
-
-    monkeypatch.setattr(Cell, "next_round", short)
+    monkeypatch.setattr(Cell, "next_round", finished)
     play(cells, said.append, lambda: written.append(1))
     rounds = cells[0].ablation.rounds + 1
     assert len(written) == 2 * rounds and not any(cell.left for cell in cells)

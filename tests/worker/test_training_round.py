@@ -190,6 +190,8 @@ def test_what_was_measured_goes_with_the_candidate(whole: tuple[RoundResult, Rec
     names = (
         "gate/kl",
         "gate/reward_gain",
+        "gate/reward_gain_low",
+        "gate/reward_gain_high",
         "gate/wins_over_champion_low",
         "reward/accuracy",
         "judge/accuracy",

@@ -8,7 +8,7 @@ change of the share does not.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from amends.adapter_aliases import AuditRow
+from amends.adapter_aliases import AuditRow, candidate_after
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,7 @@ def comparison(rows: Iterable[AuditRow]) -> Comparison | None:
     """After all these rows, oldest first; None without a candidate."""
     found: Comparison | None = None
     for row in rows:
-        version = None if found is None else found.version
-        if row.action == "set_candidate":
-            version = row.version
-        elif row.action == "new_line" or row.champion == version:
-            version = None
+        version = candidate_after(None if found is None else found.version, row)
         if version is None:
             found = None
         elif found is None or (version, row.champion) != (found.version, found.champion):

@@ -99,7 +99,8 @@ def _length(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _repetition(m: Measurements, t: GateThresholds) -> Outcome:
-    return _not_up(m, lambda b: b.repetition, t.max_repetition_rise, "of word triples repeated")
+    what = "of word triples repeated"
+    return _not_up(m, lambda b: b.repetition, t.max_repetition_rise, what, forgiven=0)
 
 
 def _deflection(m: Measurements, t: GateThresholds) -> Outcome:
@@ -240,12 +241,16 @@ def _low_above(share: Share | None, least: float, what: str) -> Outcome:
 
 
 def _not_up(
-    m: Measurements, measure: Callable[[Behaviour], float], rise: float, what: str
+    m: Measurements,
+    measure: Callable[[Behaviour], float],
+    rise: float,
+    what: str,
+    forgiven: int = 1,
 ) -> Outcome:
-    """The candidate's measure against the champion's plus `rise`, or plus one answer where these
-    are so few that one is more (rounding forgiven)."""
+    """The candidate's measure against the champion's plus `rise`, or plus the answers `forgiven`
+    where these are so few that one is more (rounding forgiven)."""
     if m.candidate is None or m.champion is None:
         return None
-    most = measure(m.champion) + max(rise, 1 / max(m.candidate.answers, 1))
+    most = measure(m.champion) + max(rise, forgiven / max(m.candidate.answers, 1))
     ours = measure(m.candidate)
     return ours <= most + 1e-9, f"{ours:.4g} {what}, at most {most:.4g}"

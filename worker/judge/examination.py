@@ -69,7 +69,8 @@ class Examiner:
         memory = self._memory(policies, champions, must_pass, exactly, models.judge)
         kept = {name: remembered.kept for name, remembered in memory.items()}
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
-        variances, gain = _opinion(models, ours, theirs)
+        customers = [prompt.customer for prompt in paper.prompts]
+        variances, gain = _opinion(models, ours, theirs, customers)
         kl = policies.kl(paper.prompts, parent)
         measured = replace(
             _before_the_questions(dataset, models.report),
@@ -228,14 +229,17 @@ def _before_the_questions(dataset: Dataset, report: RewardReport | None) -> Meas
 
 
 def _opinion(
-    models: RewardModels, ours: Sequence[Answer], theirs: Sequence[Answer]
+    models: RewardModels,
+    ours: Sequence[Answer],
+    theirs: Sequence[Answer],
+    customers: Sequence[str],
 ) -> tuple[tuple[float | None, float | None], Gain | None]:
     """The reward model's variances on both policies' answers, and how much better it finds ours."""
     if models.reward is None:
         return (None, None), None
     found, count = models.reward.scores([*ours, *theirs]), len(ours)
     variances = float(found.variance[:count].mean()), float(found.variance[count:].mean())
-    return variances, mean_gain((found.mean[:count] - found.mean[count:]).tolist())
+    return variances, mean_gain((found.mean[:count] - found.mean[count:]).tolist(), customers)
 
 
 def _judged(answer: Answer) -> JudgedAnswer:

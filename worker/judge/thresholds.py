@@ -56,10 +56,12 @@ class GateThresholds(BaseSettings):
         1.25, description="of mean tokens; shorter is left to the win rate"
     )
     max_behaviour_rise: float = Field(
-        0.05, description="deflecting, asking back, inventing, flattering: two or three answers"
+        0.05,
+        description="deflecting, asking back, inventing, flattering: two or three answers, at "
+        "least one",
     )
     max_promise_rise: float = Field(
-        0.02, description="promises and contacts of no passage: one answer, or this if more"
+        0.02, description="promises and contacts of no passage: at least one answer"
     )
     win_rate_low: float = Field(0.5, description="the win rate's lower bound must be above")
     max_corrected_loss: float = Field(

@@ -5,7 +5,7 @@ bounds lie in [0, 1].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,11 +38,17 @@ class Gain(NamedTuple):
     high: float
 
 
-def mean_gain(gains: Sequence[float]) -> Gain:
-    """Of paired differences that are independent, at least one; the interval is the normal one."""
-    values = np.asarray(gains, dtype=np.float64)
-    mean = float(values.mean())
-    half = _Z95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else math.inf
+def mean_gain(gains: Sequence[float], clusters: Sequence[Hashable]) -> Gain:
+    """Of paired differences, at least one; those of a cluster are not independent. The interval is
+    the normal one, with the cluster-robust deviation (Liang and Zeger 1986)."""
+    mean = math.fsum(gains) / len(gains)
+    sums: dict[Hashable, float] = {}
+    for value, cluster in zip(gains, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + value - mean
+    if len(sums) < 2:
+        return Gain(mean, -math.inf, math.inf)
+    squares = math.fsum(total**2 for total in sums.values())
+    half = _Z95 * (squares * len(sums) / (len(sums) - 1)) ** 0.5 / len(gains)
     return Gain(mean, mean - half, mean + half)
 
 

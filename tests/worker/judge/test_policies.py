@@ -37,7 +37,7 @@ def test_side_by_side_each_says_what_it_says_alone(
 def test_a_prompt_that_is_asked_again_is_not_read_again(
     policies: Policies, model: tuple[Backbone, PromptRenderer], tmp_path: Path
 ) -> None:
-    prompts = make_round(model, tmp_path).dataset.train.prompts[:2]
+    prompts = make_round(model, tmp_path).dataset.train.prompts[:1]
     policies.answers([CANDIDATE], prompts, max_tokens=4)
     before = policies.engine.stats.reused_tokens.get(CANDIDATE, 0)
     policies.answers([CANDIDATE], prompts, max_tokens=4, sitting=1)

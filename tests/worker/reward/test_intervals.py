@@ -1,11 +1,18 @@
 """worker.reward.intervals against published values and simulation."""
 
 import random
-from math import comb
+from math import comb, inf
+from statistics import stdev
 
 import pytest
 
-from worker.reward.intervals import count_by_chance, lead_by_chance, share_with_interval, wilson
+from worker.reward.intervals import (
+    count_by_chance,
+    lead_by_chance,
+    mean_gain,
+    share_with_interval,
+    wilson,
+)
 
 
 def test_wilson_agrees_with_the_textbook() -> None:
@@ -77,3 +84,14 @@ def test_a_larger_count_is_as_seldom_as_said_and_this_one_is_not(share: float) -
         assert at_least(count, items) > 0.05
         assert count == items or at_least(count + 1, items) <= 0.05
     assert [count_by_chance(20, odds, 0.05) for odds in (0.0, 1.0)] == [0, 20]
+
+
+def test_a_mean_gain_agrees_with_the_textbook_and_knows_clusters() -> None:
+    gains = [0.5, -0.2, 0.9, 0.4]
+    alone = mean_gain(gains, range(4))
+    half = 1.959964 * stdev(gains) / 2
+    assert alone == pytest.approx((0.4, 0.4 - half, 0.4 + half))
+    twice = mean_gain(gains * 2, [*range(4), *range(4)])  # the same evidence, told twice
+    assert twice == pytest.approx(alone)
+    assert mean_gain([1.0], ["one"]) == (1.0, -inf, inf)
+    assert mean_gain([1.0, 2.0], ["one", "one"]) == (1.5, -inf, inf)
