@@ -53,6 +53,12 @@ class LearningSettings(BaseSettings):
         2e-4, gt=0, description="Adam, LoRA parameters; falls to 0 over the steps"
     )
     sft_batch: int = Field(8, ge=1, description="corrections per step")
+    sft_min_gain: float = Field(
+        0.25,
+        ge=0,
+        description="deviations by which they must surely raise PPO's score, or PPO does not start "
+        "from them",
+    )
     # Reward model
     reward_members: int = Field(
         4, ge=1, description="bootstrapped members of the ensemble; 1: it knows no doubt"

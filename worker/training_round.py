@@ -194,11 +194,11 @@ def _start(task: Round, parent: Lora, supervised: Lora, scorer: ScoringModel) ->
     prompts = uncorrected(task.dataset.train, 2 * task.settings.episodes)
     gain = supervised_gain(_writer(task, prompts), parent, supervised, scorer, file)
     task.report.metrics("reward", 1, {"sft/score_gain": gain.mean, "sft/score_gain_low": gain.low})
-    if gain.low > 0:
+    if gain.low > task.settings.sft_min_gain:
         return supervised
     task.report.log(
-        f"the reward model sees no sure gain in the supervised steps ({gain.mean:.2f}, at least "
-        f"{gain.low:.2f}): PPO starts from their parent"
+        f"the reward model sees no sure gain of {task.settings.sft_min_gain:.2f} in the supervised "
+        f"steps ({gain.mean:.2f}, at least {gain.low:.2f}): PPO starts from their parent"
     )
     return parent
 
