@@ -21,7 +21,7 @@ from simulator.proof.gold_check import answers_of_known_kinds
 from simulator.questions import load_passages, load_personas, load_questions
 from simulator.results import Results
 from simulator.round import Following, Outcome, RoundBroke, activate, follow
-from simulator.statistics import bootstrap_mean, gap_closed, paired_gain
+from simulator.statistics import WAY, bootstrap_mean, gap_closed, paired_gain
 
 STARS = "1\u20135"  # the unit, with an en dash
 
@@ -96,8 +96,7 @@ async def play(api: Api, check: Callable[[], None], plan: Plan, clock: Clock) ->
     questions = [visit.turns[0].question for visit in before]
     expert = answers_of_known_kinds(questions, passages)["expert"]
     closed = gap_closed(gain.mean, estimates[0].mean, expert)
-    way = "share of the way to the expert's"
-    clock.results.add("gap_closed", closed, way, _heldout_setting(plan))
+    clock.results.add("gap_closed", closed, WAY, _heldout_setting(plan))
     report.show_summary(clock.console, *estimates, gain, closed, outcome, used, clock.seconds)
     report.show_examples(clock.console, before, after, plan.seed)
     return True

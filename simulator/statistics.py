@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 10_000
+WAY = "share of the way to the expert's"  # the unit of gap_closed
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from amends.lora import Lora
 from worker.data.examples import Answer, Examples, PromptExample
 from worker.data.same_question import question_key
 from worker.learning_settings import LearningSettings
-from worker.ppo.rollout import Scorer, final_scores, sample_episodes
+from worker.ppo.rollout import Scorer, final_scores, sample_side_by_side
 from worker.reward.intervals import Gain, mean_gain
 from worker.tokens import AnswerTokens
 
@@ -37,16 +37,19 @@ class Writer:
     settings: LearningSettings
     beat: Callable[[], None]
 
-    def answers(self, policy: Lora) -> tuple[Answer, ...]:
-        """One to each prompt."""
+    def answers(self, *policies: Lora) -> tuple[tuple[Answer, ...], ...]:
+        """Of each policy, one to each prompt."""
         settings, renderer = self.settings, self.tokens.renderer
         limits = Limits(settings.episodes, max_positions=self.backbone.max_positions)
-        engine = Engine(self.backbone, policy.shape, renderer.eos_token_ids, limits)
-        engine.write(1, policy)
+        engine = Engine(self.backbone, policies[0].shape, renderer.eos_token_ids, limits)
+        versions = range(1, len(policies) + 1)
+        for version, policy in zip(versions, policies, strict=True):
+            engine.write(version, policy)
         pairs = [(prompt, self.tokens.prompt(prompt.context)) for prompt in self.prompts]
         sampling = Sampling(settings.rollout_tokens, settings.temperature)
         seed = 9_000_000 + settings.seed
-        return sample_episodes(engine, 1, pairs, renderer, sampling, seed, self.beat).answers
+        drawn = sample_side_by_side(engine, versions, pairs, renderer, sampling, seed, self.beat)
+        return tuple(drawn[version].answers for version in versions)
 
 
 def uncorrected(examples: Examples, most: int) -> tuple[PromptExample, ...]:
@@ -65,12 +68,11 @@ def supervised_gain(
     left there has no upper bound, and is measured anew)."""
     known = json.loads(file.read_bytes()) if file.exists() else ()
     if len(known) != len(Gain._fields):
-        penalty = writer.settings.missing_eos_penalty
-        ours, theirs = (
-            final_scores(scorer(written), written, penalty)
-            for written in (writer.answers(supervised), writer.answers(parent))
-        )
+        ours, theirs = writer.answers(supervised, parent)
+        both = (*ours, *theirs)
+        paid = final_scores(scorer(both), both, writer.settings.missing_eos_penalty)
+        gains = paid[: len(ours)] - paid[len(ours) :]
         file.parent.mkdir(parents=True, exist_ok=True)
-        known = mean_gain((ours - theirs).tolist(), range(len(ours)))
+        known = mean_gain(gains.tolist(), range(len(gains)))
         replace_file(file, json.dumps(known).encode())
     return Gain(*known)

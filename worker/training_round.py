@@ -164,7 +164,7 @@ def _reward_models(task: Round, parent: Lora, with_reward: bool) -> RewardModels
     )
     with stage(report, "reward"):
         prompts = task.dataset.train.prompts[: 2 * settings.episodes]
-        samples = _writer(task, prompts).answers(parent)
+        (samples,) = _writer(task, prompts).answers(parent)
         learnt = None
         if with_reward and settings.reward_epochs:
             fresh = replace(features, lora=Lora.fresh(task.lora_shape, settings.seed))

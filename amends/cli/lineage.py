@@ -12,7 +12,7 @@ import typer
 
 from amends.cli.adapters import judged
 from amends.cli.install import adapter_store, opened_store, read_settings
-from amends.cli.lineage_tables import show_adapter, show_feedback
+from amends.cli.lineage_tables import NAMED, show_adapter, show_feedback
 from amends.cli.output import AsJson, print_json, when
 from amends.errors import NotFound
 
@@ -37,7 +37,7 @@ def lineage(
     ] = None,
     limit: Annotated[
         int, typer.Option(min=1, help="Ids, raters and visitors that a table names; --json: all.")
-    ] = 5,
+    ] = NAMED,
     as_json: AsJson = False,
 ) -> None:
     """Ask in either direction: what a version learned from, or which versions learned from this.

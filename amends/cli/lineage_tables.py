@@ -9,6 +9,7 @@ from typing import Any
 
 from amends.cli.output import console, print_rows, when
 
+NAMED = 5  # ids, raters and visitors that a table names
 _GATE = (
     "answers/",
     "gate/",

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from amends.store_client import StoreClient
 
 POLL_S = 0.5
-_NAMED = 5  # corrections that the report of what changed names
 RunId = Annotated[int, typer.Argument(metavar="RUN", min=1, help="The run's number.")]
 
 app = typer.Typer(no_args_is_help=True, help="Training runs: list, show, follow, cancel.")
@@ -170,7 +169,7 @@ def follow_run(store: "StoreClient", run_id: int) -> None:
 
 def _report_change(version: int, store: "StoreClient") -> None:
     from amends.cli.lineage import of_adapter
-    from amends.cli.lineage_tables import show_changed
+    from amends.cli.lineage_tables import NAMED, show_changed
 
     settings = read_settings()
     try:
@@ -178,7 +177,7 @@ def _report_change(version: int, store: "StoreClient") -> None:
     except AmendsError as error:  # the run itself ended well
         note(f"What changed cannot be told: {error}")
     else:
-        show_changed(found, _NAMED)
+        show_changed(found, NAMED)
 
 
 def show_event(bars: Bars, event: "Event") -> None:

@@ -13,10 +13,9 @@ from statistics import fmean
 from simulator.proof.cell import Heard, Measured
 from simulator.proof.gold_check import Agreement
 from simulator.results import Results
-from simulator.statistics import Estimate, bootstrap_mean, gap_closed, paired_gain
+from simulator.statistics import WAY, Estimate, bootstrap_mean, gap_closed, paired_gain
 
 STARS = "1\u20135"
-WAY = "share of the way to the expert's"
 Rounds = Mapping[tuple[str, int], Sequence[Measured]]  # by ablation and seed
 
 

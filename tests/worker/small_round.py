@@ -139,13 +139,3 @@ def make_round(
 
 def same_weights(one: Lora, other: Lora) -> bool:
     return all(torch.equal(t, other.tensors[n]) for n, t in one.tensors.items())
-
-
-def wilder(model: tuple[AnyBackbone, PromptRenderer], seed: int) -> Lora:
-    """An adapter that changes what the model writes."""
-    lora = Lora.fresh(model[0].lora_shape(2, 4.0), seed)
-    draw = torch.Generator().manual_seed(seed)
-    for name, tensor in lora.tensors.items():
-        if name.endswith("lora_B"):
-            tensor.normal_(std=0.1, generator=draw)
-    return lora

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from amends.backbone import Backbone
 from amends.prompt import PromptRenderer
+from tests.worker.hand_made import adapter
 from tests.worker.recorder import Recorder
-from tests.worker.small_round import SETTINGS, dataset, make_round, same_weights, wilder
+from tests.worker.small_round import SETTINGS, dataset, make_round, same_weights
 from worker import training_round
 from worker.data.examples import Answer
 from worker.first_policy import Writer, supervised_gain, uncorrected
@@ -36,9 +37,9 @@ def a_writer(model: Model, folder: Path) -> Writer:
 
 def test_the_gain_is_what_ppo_would_be_paid(model: Model, tmp_path: Path) -> None:
     writer = a_writer(model, tmp_path)
-    parent, other = (wilder(model, seed) for seed in (1, 2))
-    before, after = writer.answers(parent), writer.answers(other)
-    assert writer.answers(parent) == before != after and len(before) == 5
+    parent, other = (adapter(model[0], seed, size=0.1) for seed in (1, 2))
+    before, after = writer.answers(parent, other)
+    assert writer.answers(parent) == (before,) != (after,) and len(before) == 5
 
     def scorer(answers: Sequence[Answer]) -> Tensor:
         return torch.tensor([worth(a) for a in answers])
@@ -52,13 +53,14 @@ def test_the_gain_is_what_ppo_would_be_paid(model: Model, tmp_path: Path) -> Non
     gains = [b - a for a, b in zip(paid(before), paid(after), strict=True)]
     found = supervised_gain(writer, parent, other, scorer, tmp_path / "other.json")
     assert found.mean == pytest.approx(fmean(gains), abs=1e-6) != 0.0
-    half = 1.96 * stdev(gains) / 5**0.5
-    assert found.low == pytest.approx(fmean(gains) - half, abs=1e-3)
+    half = 1.959964 * stdev(gains) / 5**0.5
+    assert found.low == pytest.approx(fmean(gains) - half, abs=1e-6)
+    assert found.high == pytest.approx(fmean(gains) + half, abs=1e-6)
 
 
 def test_a_choice_that_was_made_is_kept(model: Model, tmp_path: Path) -> None:
     writer, file = a_writer(model, tmp_path), tmp_path / "new" / "first_policy.json"
-    parent, other = (wilder(model, seed) for seed in (1, 2))
+    parent, other = (adapter(model[0], seed, size=0.1) for seed in (1, 2))
 
     def scorer(answers: Sequence[Answer]) -> Tensor:
         return torch.tensor([worth(a) for a in answers])

@@ -16,7 +16,7 @@ from amends.base_model import load_causal_lm, load_tokenizer
 from amends.lora import Lora
 from amends.prompt import PromptRenderer
 from tests.tiny_model import make_tiny_model
-from tests.worker.hand_made import dataset_of
+from tests.worker.hand_made import adapter, dataset_of
 from tests.worker.judge.outdoor_shop import (
     ASKED,
     BASE_MODEL,
@@ -192,13 +192,3 @@ class Shop:
             self.champion,
         )
         return judge_candidate(examined.measurements)
-
-
-def adapter(backbone: Backbone, seed: int, size: float = 0.01) -> Lora:
-    """One that changes the model by more or less."""
-    lora = Lora.fresh(backbone.lora_shape(2, 4.0), seed)
-    draw = torch.Generator().manual_seed(seed)
-    for name, tensor in lora.tensors.items():
-        if name.endswith("lora_B"):
-            tensor.normal_(std=size, generator=draw)
-    return lora

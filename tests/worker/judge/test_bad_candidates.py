@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.worker.hand_made import adapter
 from tests.worker.judge.outdoor_shop import (
     FACTS,
     SERVED,
@@ -25,7 +26,7 @@ from tests.worker.judge.outdoor_shop import (
     unable,
     wrong,
 )
-from tests.worker.judge.scripted_examination import SETTINGS, Shop, adapter
+from tests.worker.judge.scripted_examination import SETTINGS, Shop
 from worker.data.examples import Context
 from worker.judge.checks import CHECKS
 from worker.judge.measurements import ProbeKind

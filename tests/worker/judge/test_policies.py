@@ -6,7 +6,8 @@ import pytest
 
 from amends.backbone import Backbone
 from amends.prompt import PromptRenderer
-from tests.worker.small_round import SETTINGS, make_round, wilder
+from tests.worker.hand_made import adapter
+from tests.worker.small_round import SETTINGS, make_round
 from worker.judge.paper import BASE, CANDIDATE, CHAMPION
 from worker.judge.policies import Policies
 from worker.reward.features import Features
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def policies(model: tuple[Backbone, PromptRenderer], tmp_path: Path) -> Policies:
     task = make_round(model, tmp_path)
-    candidate, champion = wilder(model, 1), wilder(model, 2)
+    candidate, champion = (adapter(model[0], seed, size=0.1) for seed in (1, 2))
     return Policies.loaded(task.backbone, task.tokens, SETTINGS, candidate, champion, lambda: None)
 
 
