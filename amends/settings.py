@@ -31,7 +31,7 @@ class Settings(BaseSettings):
         description="folder of the shop's documents; unset: imported ones, or the example shop",
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="of the frozen weights; auto: bfloat16 where the CPU has it"
+        "auto", description="of the frozen weights; auto: bfloat16 where it is the faster one"
     )
     context_tokens: int = Field(1024, ge=128, description="prompt and response together, in tokens")
     max_response_tokens: int = Field(96, ge=8, description="longest response, in tokens")

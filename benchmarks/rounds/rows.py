@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import hypot, isnan, nan
 from statistics import fmean
+from typing import Any
 
 from simulator.proof.cell import Heard, Measured
 from simulator.proof.gold_check import Agreement
@@ -34,6 +35,18 @@ def add_gold(
     setting = {"dataset": "dstc9", "answers": people.answers, "questions": people.questions}
     for who, found in (("gold", people.gold), ("one rater", people.rater)):
         _add(results, "spearman", found, "", {**setting, "who": who})
+
+
+def add_earlier(results: Results, earlier: Sequence[dict[str, Any]], rounds: Rounds) -> None:
+    """Rows of an earlier file whose rounds are not among these, where its scale was this one: the
+    answers of known kinds, added before, must be there with the same values."""
+    known = [row for row in results.rows if row["metric"] == "gold_of_known_answers"]
+    if any(row not in earlier for row in known):
+        return
+    for row in earlier:
+        setting = row["setting"]
+        if "ablation" in setting and (setting["ablation"], setting["seed"]) not in rounds:
+            results.rows.append(row)
 
 
 def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:

@@ -78,9 +78,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Cell:
-    """`folder` holds everything of it."""
+    """`folder` holds its installs; `measurements` a small file of each finished round, which stays
+    true wherever it is read."""
 
     folder: Path
+    measurements: Path
     ablation: Ablation
     seed: int
     size: Size
@@ -90,19 +92,29 @@ class Cell:
     def finished(self) -> list[Measured]:
         """Rounds that were measured, from 0 on."""
         found: list[Measured] = []
-        while (path := self._measurements(len(found))).is_file():
+        while (path := self._measured(len(found))).is_file():
             found.append(_read(path))
         return found
 
     @property
     def left(self) -> int:
         """Rounds still to be measured, round 0 included."""
-        return self.ablation.rounds + 1 - len(self.finished)
+        return self.ablation.rounds + 1 - len(self._done)
+
+    @property
+    def _done(self) -> list[Measured]:
+        """What the next round goes on from: nothing where the last one's install is gone."""
+        done = self.finished
+        goes_on = len(done) > self.ablation.rounds or self._kept(len(done) - 1).is_dir()
+        return done if goes_on else []
 
     def next_round(self) -> Measured:
-        """Plays and measures the first round that is not finished."""
-        done, code = self.finished, commit()
+        """Plays and measures the first round that is not finished; all of them begin again where
+        the install that the last one left is gone."""
+        done, code = self._done, commit()
         number, began = len(done), time.monotonic()
+        if number == 0:
+            shutil.rmtree(self.measurements, ignore_errors=True)
         played = Played(0, "start")
         install = self.folder / "install"
         if number > 0:
@@ -118,7 +130,7 @@ class Cell:
         refused = played.refused
         of_refused = None if refused is None else self._measure(number, refused, force=True)
         found = Measured(number, played, heard, of_refused, time.monotonic() - began, code)
-        _write(found, self._measurements(number))
+        _write(found, self._measured(number))
         for old in range(number):
             shutil.rmtree(self._kept(old), ignore_errors=True)
         shutil.rmtree(install)
@@ -197,8 +209,8 @@ class Cell:
     def _kept(self, number: int) -> Path:
         return self.folder / f"after-{number}"
 
-    def _measurements(self, number: int) -> Path:
-        return self.folder / f"round-{number}.json"
+    def _measured(self, number: int) -> Path:
+        return self.measurements / f"round-{number}.json"
 
 
 def _giving(customer: Customer, gives: tuple[str, ...]) -> Customer:
@@ -225,6 +237,7 @@ def _read(path: Path) -> Measured:
 
 
 def _write(found: Measured, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
     fresh.write_bytes(TypeAdapter(Measured).dump_json(found))
     fresh.replace(path)

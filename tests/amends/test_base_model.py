@@ -34,6 +34,7 @@ from amends.base_model import (
     find_base_model,
     load_causal_lm,
     load_tokenizer,
+    serving_dtype,
 )
 from amends.errors import ModelUnavailable
 from amends.prompt import PLAIN_TEMPLATE
@@ -367,3 +368,23 @@ def test_the_default_model_is_what_its_wheel_holds(tmp_path: Path, one_thread: N
     # 0.045 nats a token from float32, so they are 0.06 from each other.
     assert distance(ours, theirs) <= 0.1
     assert distance(ours, truth) <= 1.5 * distance(theirs, truth)
+
+
+@pytest.mark.parametrize(
+    ("found", "dtype"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, torch.float32),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True}, torch.bfloat16),
+        ({"cpu_name": "Intel Core i7", "avx2": True}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_the_dtype_is_the_one_that_the_processor_is_faster_in(
+    monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert serving_dtype(Settings()) == dtype
+    chosen = Settings(dtype="bfloat16" if dtype == torch.float32 else "float32")
+    assert serving_dtype(chosen) != dtype

@@ -21,12 +21,25 @@ def measured(number: int) -> Measured:
 
 
 def test_what_is_finished_is_read_back_and_a_gap_ends_it(tmp_path: Path) -> None:
-    cell = Cell(tmp_path, Ablation("none", rounds=4), 1, Size(), print)
+    cell = Cell(tmp_path, tmp_path, Ablation("none", rounds=4), 1, Size(), print)
     assert cell.finished == [] and cell.left == 5
     for number in (0, 1, 3):
         _write(measured(number), tmp_path / f"round-{number}.json")
+    (tmp_path / "after-1").mkdir()
     assert cell.finished == [measured(0), measured(1)]
     assert cell.left == 3
+
+
+def test_without_the_last_install_the_rounds_begin_again_unless_all_were_played(
+    tmp_path: Path,
+) -> None:
+    """A fresh checkout holds what was measured, and no install."""
+    cell = Cell(tmp_path / "kept", tmp_path, Ablation("none", rounds=2), 1, Size(), print)
+    for number in (0, 1):
+        _write(measured(number), tmp_path / f"round-{number}.json")
+    assert (len(cell.finished), cell.left) == (2, 3)
+    _write(measured(2), tmp_path / "round-2.json")
+    assert (len(cell.finished), cell.left) == (3, 0)
 
 
 def test_a_figure_that_is_no_number_is_left_out_and_the_rest_is_read_back(tmp_path: Path) -> None:
@@ -68,7 +81,10 @@ def test_a_round_without_enough_feedback_is_told_and_the_next_run_goes_on(
     monkeypatch.setenv("AMENDS_THREADS", "1")
     size = Size(customers=3, heldout=4, max_corrections=1, concurrency=2)
     folder = tmp_path / "cell"
-    cell = Cell(folder, Ablation("none", rounds=1), 1, size, lambda text: None)
+    told = tmp_path / "measured"
+    cell = Cell(folder, told, Ablation("none", rounds=1), 1, size, lambda text: None)
+    for number in (0, 3):  # as a fresh checkout has them: with no install to go on from
+        _write(measured(number), told / f"round-{number}.json")
 
     start = cell.next_round()
     assert (start.round, start.played.outcome, len(start.heard.answers)) == (0, "start", 4)
@@ -81,5 +97,6 @@ def test_a_round_without_enough_feedback_is_told_and_the_next_run_goes_on(
     assert found.heard == start.heard and found.of_refused is None
     assert len(start.heard.satisfaction) == 4
     assert cell.left == 0 and cell.finished == [start, found]
-    assert sorted(p.name for p in folder.iterdir()) == ["after-1", "round-0.json", "round-1.json"]
+    assert [p.name for p in folder.iterdir()] == ["after-1"]
+    assert sorted(p.name for p in told.iterdir()) == ["round-0.json", "round-1.json"]
     assert not (folder / "after-1" / "torn").exists()

@@ -20,15 +20,16 @@ def said() -> list[str]:
 @pytest.fixture
 def cells(tmp_path: Path, said: list[str]) -> list[Cell]:
     whole = ablations(CHECKS)[0]
-    return [Cell(tmp_path / str(seed), whole, seed, Size(), said.append) for seed in (1, 2)]
+    folders = {seed: tmp_path / str(seed) for seed in (1, 2)}
+    return [Cell(at, at, whole, seed, Size(), said.append) for seed, at in folders.items()]
 
 
 def finished(cell: Cell) -> Measured:
     """Its next round, as if it had been played."""
     number, heard = len(cell.finished), Heard((3.5,), ("q",), ("a",))
     found = Measured(number, Played(number, "published"), heard, None, 3600.0, "abc")
-    cell.folder.mkdir(exist_ok=True)
-    _write(found, cell.folder / f"round-{number}.json")
+    _write(found, cell.measurements / f"round-{number}.json")
+    (cell.folder / f"after-{number}").mkdir()
     return found
 
 

@@ -11,7 +11,7 @@ from simulator.proof.cell import Heard, Measured, Played
 from simulator.results import Results
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from rounds.rows import add_comparisons, add_gold, add_rounds, published_worse
+from rounds.rows import add_comparisons, add_earlier, add_gold, add_rounds, published_worse
 from rounds.table import markdown
 
 QUESTIONS = tuple(f"q{i // 2}" for i in range(20))
@@ -104,6 +104,22 @@ def test_what_the_scale_means_stands_below(tmp_path: Path) -> None:
         "published and worse than before: 0",
         "satisfaction with answers of known kinds: expert 5.00, first passage whole 4.70",
     ]
+
+
+@pytest.mark.parametrize(("expert", "stay"), [(5.0, True), (4.9, False)])
+def test_rows_of_rounds_that_are_not_here_stay_while_the_scale_does(
+    tmp_path: Path, expert: float, stay: bool
+) -> None:
+    before = Results(tmp_path / "before.json")
+    add_gold(before, {"expert": 5.0}, None, "abc")
+    rounds = {("none", 1): [START, BETTER], ("none", 2): [START, REFUSED]}
+    add_rounds(before, rounds, expert=5.0)
+
+    results = Results(tmp_path / "after.json")
+    add_gold(results, {"expert": expert}, None, "abc")
+    add_earlier(results, before.rows, {("none", 2): [START]})
+    kept = [row for row in before.rows if row["setting"].get("seed") == 1]
+    assert [row for row in results.rows if "ablation" in row["setting"]] == kept * stay
 
 
 def test_an_opinion_that_nobody_had_is_absent(rows: list[dict[str, Any]]) -> None:
