@@ -19,11 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from amends.differentiable import GroupedCausalAttention, LoraLinear, TokenLogprobs
 from amends.errors import ModelUnavailable
 from amends.lora import GROUPS, Lora, LoraShape, PackedLora, fused_name
+from amends.packed_texts import PackedTexts
 
 # layer, name of the fused linear, x (N, in) -> (N, out)
 Linear = Callable[[int, str, Tensor], Tensor]
+# q (B, T, heads, D), k and v (B, T, kv_heads, D) -> (B, T, heads * D)
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -39,88 +43,6 @@ class Layer:
     mlp_norm: Tensor
     q_norm: Tensor | None
     k_norm: Tensor | None
-
-
-class LoraLinear(torch.autograd.Function):
-    """y = x W^T + bias + (x A^T) B, with gradients for x, A and B only.
-
-    x (N, in), weight (out, in) frozen, a (R, in), b (R, out). One function instead of PEFT's five
-    modules: no gradient is made for W, and the low-rank product is added in place.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor
-    ) -> Tensor:
-        low = x @ a.T
-        ctx.save_for_backward(x, low, weight, a, b)
-        return F.linear(x, weight, bias).addmm_(low, b)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, low, weight, a, b = ctx.saved_tensors
-        grad = grads[0]
-        grad_low = grad @ b.T
-        grad_x = (grad @ weight).addmm_(grad_low, a)
-        return grad_x, None, None, grad_low.T @ x, low.T @ grad
-
-
-class TokenLogprobs(torch.autograd.Function):
-    """log softmax(h W^T / temperature) at the given tokens, in float32, without keeping the logits.
-
-    h (N, H), weight (V, H) frozen, tokens (N,). The backward recomputes the logits: V is 49,152
-    for the default model, and float32 logits of a batch would be most of the memory.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, tokens: Tensor, temperature: float) -> Tensor:
-        logits = (h @ weight.T).float().div_(temperature)
-        norm = torch.logsumexp(logits, dim=-1)
-        ctx.save_for_backward(h, weight, tokens, norm)
-        ctx.temperature = temperature
-        return logits.gather(-1, tokens[:, None]).squeeze(-1) - norm
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        h, weight, tokens, norm = ctx.saved_tensors
-        scaled = -grads[0] / ctx.temperature
-        delta = (h @ weight.T).float().div_(ctx.temperature)
-        delta.sub_(norm[:, None]).exp_().mul_(scaled[:, None])
-        delta.scatter_add_(-1, tokens[:, None], -scaled[:, None])
-        return delta.to(h.dtype) @ weight, None, None, None
-
-
-class GroupedCausalAttention(torch.autograd.Function):
-    """Causal attention of G query heads that share one KV head.
-
-    q (N, G, T, D), k and v (N, T, D) -> (N, G, T, D), where N is rows times KV heads. The forward
-    is torch's flash kernel with K and V expanded by a stride of zero; its backward took a third of
-    a training step at 190 tokens, so the backward here is five batched matmuls over recomputed
-    probabilities (N, G*T, T): the group's heads are simply more query rows.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        group = q.shape[1]
-        wide_k, wide_v = (t[:, None].expand(-1, group, -1, -1) for t in (k, v))
-        out = F.scaled_dot_product_attention(q, wide_k, wide_v, is_causal=True)
-        ctx.save_for_backward(q, k, v, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v, out = ctx.saved_tensors
-        count, group, length, size = q.shape
-        rows, scale = (count, group * length, size), size**-0.5
-        q, grad, out = q.reshape(rows), grads[0].reshape(rows), out.reshape(rows)
-        mask = torch.full((length, length), float("-inf"), dtype=q.dtype, device=q.device).triu_(1)
-        scores = torch.baddbmm(mask.repeat(group, 1), q, k.transpose(1, 2), alpha=scale)
-        probs = scores.softmax(dim=-1)
-        grad_v = probs.transpose(1, 2) @ grad
-        inner = (grad * out).sum(dim=-1, keepdim=True)
-        grad_scores = (grad @ v.transpose(1, 2)).sub_(inner).mul_(probs).mul_(scale)
-        grad_q = (grad_scores @ k).view(count, group, length, size)
-        return grad_q, grad_scores.transpose(1, 2) @ q, grad_v
 
 
 class Backbone:
@@ -178,17 +100,50 @@ class Backbone:
         Attention is causal, so padding on the right is never seen by real tokens: no mask is
         needed, and positions are simply 0..T-1.
         """
+        positions = torch.arange(token_ids.shape[1], device=self.device)
+        return self._through(token_ids, positions, self.attend_causal, lora, keep)
+
+    def hidden_packed(
+        self, texts: PackedTexts, lora: Lora | PackedLora | None = None, keep: tuple[int, ...] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The same of texts without padding, where answers to one prompt share it: states (N,
+        H)."""
+        unseen = [self._scores_of(span.unseen()) for span in texts.spans]
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            split = (torch.split(t, texts.lengths, dim=1) for t in (q, k, v))
+            parts = zip(*split, unseen, strict=True)
+            return torch.cat([self.attend_causal(*part) for part in parts], dim=1)
+
+        token_ids, positions = texts.token_ids[None], texts.positions().to(self.device)
+        states, kept = self._through(token_ids, positions, attend, lora, keep)
+        return states[0], [state[0] for state in kept]
+
+    def _scores_of(self, unseen: Tensor | None) -> Tensor | None:
+        """To be added to attention's scores."""
+        if unseen is None:
+            return None
+        scores = torch.zeros(unseen.shape, dtype=self.dtype).masked_fill_(unseen, float("-inf"))
+        return scores.to(self.device)
+
+    def _through(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        attend: Attention,
+        lora: Lora | PackedLora | None,
+        keep: tuple[int, ...],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """token_ids (B, T) at `positions` (T,)."""
         if isinstance(lora, Lora):
             lora = lora.pack(self.dtype, self.device)
         linear = self.linears(lora)
-        rows, length = token_ids.shape
-        cos, sin = self.cos[:length, None], self.sin[:length, None]
+        cos, sin = self.cos[positions, None], self.sin[positions, None]
         x = F.embedding(token_ids, self.embedding)
         kept = []
         for index in range(self.layers_count):
             q, k, v = self.qkv(index, x, linear, cos, sin)
-            attended = self.attend_causal(q, k, v)
-            x = self.finish_layer(index, x, attended.reshape(rows, length, -1), linear)
+            x = self.finish_layer(index, x, attend(q, k, v), linear)
             if index + 1 in keep:
                 kept.append(x)
         return self.norm(x, self.final_norm), kept
@@ -226,15 +181,19 @@ class Backbone:
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, (x.shape[-1],), weight, self.eps)
 
-    def attend_causal(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q (B, T, heads, D), k and v (B, T, kv_heads, D) -> (B, T, kv_heads, group, D)."""
+    def attend_causal(
+        self, q: Tensor, k: Tensor, v: Tensor, unseen: Tensor | None = None
+    ) -> Tensor:
+        """q (B, T, heads, D), k and v (B, T, kv_heads, D) -> (B, T, heads * D). `unseen` as
+        GroupedCausalAttention has it."""
         rows, length, _, size = q.shape
         group = self.heads // self.kv_heads
         shape = (rows, length, self.kv_heads, group, size)
         q = q.reshape(shape).permute(0, 2, 3, 1, 4).reshape(-1, group, length, size)
         k, v = (t.permute(0, 2, 1, 3).reshape(-1, length, size) for t in (k, v))
-        out = _apply(GroupedCausalAttention, q, k, v).view(rows, self.kv_heads, group, length, size)
-        return out.permute(0, 3, 1, 2, 4)
+        out = _apply(GroupedCausalAttention, q, k, v, unseen)
+        out = out.view(rows, self.kv_heads, group, length, size)
+        return out.permute(0, 3, 1, 2, 4).reshape(rows, length, -1)
 
     def linears(self, lora: PackedLora | None) -> Linear:
         """The fused linear layers with this LoRA, differentiable."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from amends.errors import ModelUnavailable
 from amends.lora import PREFIX, Lora, LoraShape
+from amends.packed_texts import PackedTexts
 
 Tensors = dict[str, Tensor]
 KeyValues = list[Tensor]  # keys and values in turn, layer after layer, (B, heads, positions, size)
@@ -58,6 +59,15 @@ class PeftBackbone:
         with self._states_after(keep) as kept:
             states, _ = self._run([used] * len(token_ids), _first, input_ids=token_ids)
         return states, [kept[layer] for layer in sorted(kept)]
+
+    def hidden_packed(
+        self, texts: PackedTexts, lora: Lora | Tensors | None = None, keep: tuple[int, ...] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The same of texts without padding: states (N, H). Every architecture reads a row of its
+        own for each text, so nothing is shared here."""
+        padded, place = texts.padded()
+        states, kept = self.hidden(padded, lora, keep)
+        return states.flatten(0, 1)[place], [state.flatten(0, 1)[place] for state in kept]
 
     def token_logprobs(self, hidden: Tensor, tokens: Tensor, temperature: float = 1.0) -> Tensor:
         """hidden (N, H) at the positions before `tokens` (N,) -> float32 log-probabilities (N,)."""

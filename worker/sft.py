@@ -53,8 +53,8 @@ def mean_nll(backbone: AnyBackbone, lora: Lora | None, items: Sequence[Tokens]) 
 
 def response_nll(backbone: AnyBackbone, lora: Lora | None, batch: TokenBatch) -> Tensor:
     """Negative log-likelihood of all response tokens of a batch, summed, in nats."""
-    hidden, _ = backbone.hidden(batch.token_ids, lora)
-    states = hidden[batch.rows, batch.before]
+    hidden, _ = backbone.hidden_packed(batch.texts, lora)
+    states = hidden[batch.before]
     return -backbone.token_logprobs(states, batch.responses).sum()
 
 

@@ -3,8 +3,7 @@
 Knows the prompt renderer, no model. Invariant: a turn's own tokens are used where they spell the
 (redacted) texts; what was redacted or written by an expert is rendered and encoded again.
 
-Shapes: B rows, T tokens a row (prompt and response, right-padded), R response tokens a row, N
-response tokens in all.
+Shapes: B responses, R tokens of the longest one, N response tokens in all.
 """
 
 from collections.abc import Sequence
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor
 
 from amends.errors import InvalidInput
+from amends.packed_texts import PackedTexts, Text, pack
 from amends.prompt import PromptRenderer
 from worker.data.examples import Answer, Context
 
-Tokens = tuple[tuple[int, ...], tuple[int, ...]]  # of the prompt, of the response
+Tokens = Text  # of the prompt, of the response
 
 
 @dataclass(frozen=True)
@@ -54,42 +54,44 @@ class AnswerTokens:
 class TokenBatch:
     """Prompts with their responses.
 
-    token_ids (B, T); mask (B, R) float32, 1 on response tokens; rows, before (N,): where in (B, T)
-    the state lies that predicts each response token; responses (N,): those tokens.
+    mask (B, R) float32, 1 on response tokens; `places` (N,): where each response token lies in
+    `texts`; before (N,): where the state lies that predicts it; responses (N,): those tokens.
     """
 
-    token_ids: Tensor
+    texts: PackedTexts
     mask: Tensor
-    rows: Tensor
+    places: Tensor
     before: Tensor
-    responses: Tensor
 
     @classmethod
     def of(cls, items: Sequence[Tokens], device: torch.device) -> "TokenBatch":
-        longest = max(len(p) + len(r) for p, r in items)
-        widest = max(len(r) for _, r in items)
-        token_ids = torch.zeros(len(items), longest, dtype=torch.long)
-        mask = torch.zeros(len(items), widest)
-        for row, (prompt, response) in enumerate(items):
-            joined = torch.tensor((*prompt, *response))
-            token_ids[row, : len(joined)] = joined
+        texts, found = pack(items)
+        mask = torch.zeros(len(items), max(len(response) for _, response in items))
+        for row, (_, response) in enumerate(items):
             mask[row, : len(response)] = 1
         rows, offsets = mask.nonzero(as_tuple=True)
-        starts = torch.tensor([len(p) for p, _ in items])
-        before = starts[rows] + offsets - 1
-        responses = token_ids[rows, before + 1]
-        moved = (t.to(device) for t in (token_ids, mask, rows, before, responses))
-        return cls(*moved)
+        ends, starts = torch.tensor(found).T
+        places = starts[rows] + offsets
+        before = torch.where(offsets == 0, ends[rows], places - 1)
+        moved = PackedTexts(texts.token_ids.to(device), texts.spans)
+        return cls(moved, mask.to(device), places.to(device), before.to(device))
+
+    @property
+    def responses(self) -> Tensor:
+        return self.texts.token_ids[self.places]
 
     def spread(self, flat: Tensor) -> Tensor:
-        """(N,) in order of `rows` -> (B, R), zeros outside the mask. Differentiable."""
+        """(N,) in order of `places` -> (B, R), zeros outside the mask. Differentiable."""
         result = torch.zeros_like(self.mask)
         result[self.mask.bool()] = flat
         return result
 
 
-def by_length(items: Sequence[Tokens], size: int) -> list[list[int]]:
-    """Indices of `items` in groups of at most `size` of similar length: little padding is
-    computed."""
-    order = sorted(range(len(items)), key=lambda i: len(items[i][0]) + len(items[i][1]))
+def by_prompt(items: Sequence[Tokens], size: int) -> list[list[int]]:
+    """Indices of `items` in groups of at most `size`, those to one prompt beside each other, since
+    a batch reads a prompt once; prompts by length, since some backbones pad."""
+    first: dict[tuple[int, ...], int] = {}
+    for place, (prompt, _) in enumerate(items):
+        first.setdefault(prompt, place)
+    order = sorted(range(len(items)), key=lambda i: (len(items[i][0]), first[items[i][0]]))
     return [order[start : start + size] for start in range(0, len(order), size)]

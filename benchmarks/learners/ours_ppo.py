@@ -22,7 +22,7 @@ from worker.ppo import training
 from worker.ppo.followers import Silent
 from worker.ppo.training import PpoParts, PpoState, one_update
 from worker.ppo.update import Updater
-from worker.tokens import AnswerTokens, TokenBatch, by_length
+from worker.tokens import AnswerTokens, TokenBatch, by_prompt
 
 CONTEXT = 512
 
@@ -42,11 +42,11 @@ class LinearScorer:
             [self._tokens.answer(answer) for answer in answers],
             torch.zeros(len(answers)),
         )
-        for group in by_length(items, self._size):
+        for group in by_prompt(items, self._size):
             batch = TokenBatch.of([items[i] for i in group], self._backbone.device)
-            hidden, _ = self._backbone.hidden(batch.token_ids)
-            last = [sum(map(len, items[i])) - 1 for i in group]
-            scores[group] = hidden[range(len(group)), last].float() @ self._head
+            hidden, _ = self._backbone.hidden_packed(batch.texts)
+            last = batch.places[batch.mask.sum(dim=1).long().cumsum(0) - 1]
+            scores[group] = hidden[last].float() @ self._head
         return scores
 
 

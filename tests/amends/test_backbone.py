@@ -6,7 +6,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from amends.backbone import Backbone, GroupedCausalAttention, LoraLinear, TokenLogprobs
+from amends.backbone import Backbone
+from amends.differentiable import GroupedCausalAttention, LoraLinear, TokenLogprobs
 from amends.errors import AdapterRefused, ModelUnavailable
 from amends.lora import load_lora, save_lora
 from tests.tiny_families import FAMILIES, acting_lora, tiny
@@ -74,9 +75,13 @@ def test_gradients_equal_autograd_on_the_plain_formulas() -> None:
         lambda x, a, b: LoraLinear.apply(x, frozen, None, a, b),
         (leaf(6, 5), leaf(3, 5), leaf(3, 7)),
     )
-    assert torch.autograd.gradcheck(
-        GroupedCausalAttention.apply, (leaf(2, 3, 9, 4), leaf(2, 9, 4), leaf(2, 9, 4))
-    )
+    hidden = torch.full((9, 9), float("-inf"), dtype=torch.float64).triu_(1)
+    hidden[6:, 3:6] = float("-inf")
+    for unseen in (None, hidden):
+        assert torch.autograd.gradcheck(
+            lambda *qkv, unseen=unseen: GroupedCausalAttention.apply(*qkv, unseen),
+            (leaf(2, 3, 9, 4), leaf(2, 9, 4), leaf(2, 9, 4)),
+        )
 
 
 def test_token_logprobs_and_their_gradient_equal_log_softmax() -> None:

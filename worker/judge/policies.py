@@ -20,7 +20,7 @@ from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import frozen_logprobs
 from worker.ppo.kl import k1
 from worker.ppo.rollout import Episodes, sample_side_by_side
-from worker.tokens import AnswerTokens, TokenBatch, by_length
+from worker.tokens import AnswerTokens, TokenBatch, by_prompt
 
 KEPT_BYTES = 512 << 20  # of prompts' keys and values: some prompts are asked again
 
@@ -75,7 +75,7 @@ class Policies:
         asked = prompts[: self.settings.episodes]
         drawn = self._drawn([CANDIDATE], asked, sampling)[CANDIDATE]
         totals = [0.0, 0.0]
-        for group in by_length(drawn.tokens, self.settings.micro_batch):
+        for group in by_prompt(drawn.tokens, self.settings.micro_batch):
             self.beat()
             batch = TokenBatch.of([drawn.tokens[i] for i in group], self.backbone.device)
             ours = frozen_logprobs(self.backbone, self.candidate, batch, temperature)

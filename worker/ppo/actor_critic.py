@@ -67,8 +67,8 @@ class ActorCritic:
     def evaluate(self, batch: TokenBatch, temperature: float) -> Evaluation:
         """Logprobs at the sampling temperature, and values; differentiable for LoRA and value
         head."""
-        hidden, _ = self.backbone.hidden(batch.token_ids, self.lora)
-        states = hidden[batch.rows, batch.before]
+        hidden, _ = self.backbone.hidden_packed(batch.texts, self.lora)
+        states = hidden[batch.before]
         logprobs = self.backbone.token_logprobs(states, batch.responses, temperature)
         values = self.value_head(states.detach())
         return Evaluation(batch.spread(logprobs), batch.spread(values), states.detach())
@@ -79,6 +79,6 @@ def frozen_logprobs(
     backbone: AnyBackbone, lora: Lora | None, batch: TokenBatch, temperature: float
 ) -> Tensor:
     """Logprobs (B, R) under a policy that is not trained here (None: the base model)."""
-    hidden, _ = backbone.hidden(batch.token_ids, lora)
-    states = hidden[batch.rows, batch.before]
+    hidden, _ = backbone.hidden_packed(batch.texts, lora)
+    states = hidden[batch.before]
     return batch.spread(backbone.token_logprobs(states, batch.responses, temperature))

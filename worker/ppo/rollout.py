@@ -24,7 +24,7 @@ from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import ActorCritic, frozen_logprobs
 from worker.ppo.kl import k1
 from worker.ppo.team import ALONE, Team
-from worker.tokens import TokenBatch, Tokens, by_length
+from worker.tokens import TokenBatch, Tokens, by_prompt
 
 SCORE_FLOOR = -5.0  # an empty response's score, and the lowest of any
 Scorer = Callable[[Sequence[Answer]], Tensor]  # answers -> scores (B,), clipped and centred
@@ -173,7 +173,7 @@ def record(
 ) -> Rollout:
     """The policy's own logprobs and values, the reference's logprobs, the KL between them.
 
-    Episodes are dealt to minibatches at random, and only inside one sorted by length: an optimiser
+    Episodes are dealt to minibatches at random, and only inside one sorted by prompt: an optimiser
     step must not see long prompts only.
     """
     relative = against_others(scores, settings.samples_per_prompt)
@@ -209,5 +209,5 @@ def _deal(
     random.Random(seed).shuffle(order)
     for minibatch in range(settings.minibatches):
         dealt = order[minibatch :: settings.minibatches]
-        for group in by_length([episodes.tokens[i] for i in dealt], settings.micro_batch):
+        for group in by_prompt([episodes.tokens[i] for i in dealt], settings.micro_batch):
             yield minibatch, [dealt[i] for i in group]

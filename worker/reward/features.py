@@ -14,7 +14,7 @@ from torch import Tensor
 from amends.backbones import AnyBackbone
 from amends.lora import Lora
 from worker.data.examples import Answer
-from worker.tokens import AnswerTokens, TokenBatch, Tokens, by_length
+from worker.tokens import AnswerTokens, TokenBatch, Tokens, by_prompt
 
 Beat = Callable[[], None]
 
@@ -44,7 +44,7 @@ class Features:
         items = list(places)
         width = len(self.layers) * self.backbone.hidden_size
         result = torch.zeros(len(items), width)
-        for group in by_length(items, self.batch):
+        for group in by_prompt(items, self.batch):
             self.beat()
             result[group] = self.pooled([items[i] for i in group]).cpu()
         return result[rows]
@@ -52,11 +52,12 @@ class Features:
     def pooled(self, items: Sequence[Tokens]) -> Tensor:
         """(B, layers * H), float32; differentiable for the adapter."""
         batch = TokenBatch.of(items, self.backbone.device)
-        _, kept = self.backbone.hidden(batch.token_ids, self.lora, self.layers)
+        _, kept = self.backbone.hidden_packed(batch.texts, self.lora, self.layers)
         return torch.cat([self._mean(states, batch) for states in kept], dim=1)
 
     def _mean(self, states: Tensor, batch: TokenBatch) -> Tensor:
-        """States (B, T, H) at the response's own tokens -> their mean (B, H)."""
-        at = states[batch.rows, batch.before + 1].float()
-        sums = at.new_zeros(len(batch.mask), at.shape[1]).index_add_(0, batch.rows, at)
+        """States of all tokens, at each response's own -> their mean (B, H)."""
+        at = states[batch.places].float()
+        rows = batch.mask.nonzero()[:, 0]
+        sums = at.new_zeros(len(batch.mask), at.shape[1]).index_add_(0, rows, at)
         return sums / batch.mask.sum(dim=1, keepdim=True)
