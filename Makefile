@@ -56,7 +56,7 @@ bench-reward: .venv/tools
 	-$(MAKE) .venv-trl-reward/ready
 	$(BIN)/python benchmarks/reward.py $(ARGS)
 
-# Resumes from .bench-loop; AMENDS_BENCH_DATA (optional) adds what people say of the hidden satisfaction.
+# Resumes from .bench-loop and benchmarks/results/loop; AMENDS_BENCH_DATA (optional) adds what people say of the hidden satisfaction.
 bench-loop: .venv/plots
 	$(BIN)/python benchmarks/loop.py $(ARGS)
 

@@ -64,7 +64,7 @@ class GroupedCausalAttention(torch.autograd.Function):
     """Causal attention of G query heads that share one KV head.
 
     q (N, G, T, D), k and v (N, T, D) -> (N, G, T, D), where N is rows times KV heads; `unseen` (T,
-    T), added to the scores, hides more than what comes later (None: nothing more). The forward
+    T), added to the scores, hides what comes later and more (None: only that). The forward
     is torch's flash kernel with K and V expanded by a stride of zero; its backward took a third of
     a training step at 190 tokens, so the backward here is five batched matmuls over recomputed
     probabilities (N, G*T, T): the group's heads are simply more query rows.

@@ -112,8 +112,9 @@ def _people() -> Agreement | None:
 def _write(cells: list[Cell], people: Agreement | None) -> str:
     """All rows afresh, and the plot; the table. What is there stays where nothing was played."""
     rounds = {(c.ablation.name, c.seed): found for c in cells if (found := c.finished)}
+    source = _source()
     if not rounds:
-        return f"nothing was played yet with these people: {MEASURED / _source()} is empty"
+        return f"nothing was played yet with these people: {MEASURED / source} is empty"
     earlier = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
     fresh = KEPT / "rows.json"
     results = Results(fresh)
@@ -125,9 +126,9 @@ def _write(cells: list[Cell], people: Agreement | None) -> str:
         "two passages whole": quoted(questions, passages, knowledge, 2),
     }
     add_gold(results, {**kinds, **copied}, people, commit(*SCALE))
-    add_earlier(results, earlier, rounds)
-    add_rounds(results, rounds, kinds["expert"])
-    add_comparisons(results, rounds, kinds["expert"])
+    add_earlier(results, earlier, rounds, source)
+    add_rounds(results, rounds, kinds["expert"], source)
+    add_comparisons(results, rounds, kinds["expert"], source)
     draw(results.rows, ROOT / "docs" / "loop.svg")
     fresh.replace(RESULTS)
     return markdown(results.rows)

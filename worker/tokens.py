@@ -3,7 +3,7 @@
 Knows the prompt renderer, no model. Invariant: a turn's own tokens are used where they spell the
 (redacted) texts; what was redacted or written by an expert is rendered and encoded again.
 
-Shapes: B responses, R tokens of the longest one, N response tokens in all.
+Shapes: B responses, R tokens of the longest one, N response tokens in all, T tokens of a batch.
 """
 
 from collections.abc import Sequence
@@ -89,9 +89,11 @@ class TokenBatch:
 
 def by_prompt(items: Sequence[Tokens], size: int) -> list[list[int]]:
     """Indices of `items` in groups of at most `size`, those to one prompt beside each other, since
-    a batch reads a prompt once; prompts by length, since some backbones pad."""
-    first: dict[tuple[int, ...], int] = {}
-    for place, (prompt, _) in enumerate(items):
-        first.setdefault(prompt, place)
-    order = sorted(range(len(items)), key=lambda i: (len(items[i][0]), first[items[i][0]]))
+    a batch reads a prompt once; by length, since some backbones pad."""
+
+    def key(place: int) -> tuple[int, tuple[int, ...], int]:
+        prompt, response = items[place]
+        return len(prompt), prompt, len(response)
+
+    order = sorted(range(len(items)), key=key)
     return [order[start : start + size] for start in range(0, len(order), size)]

@@ -45,7 +45,7 @@ class LinearScorer:
         for group in by_prompt(items, self._size):
             batch = TokenBatch.of([items[i] for i in group], self._backbone.device)
             hidden, _ = self._backbone.hidden_packed(batch.texts)
-            last = batch.places[batch.mask.sum(dim=1).long().cumsum(0) - 1]
+            last = batch.places[batch.mask.sum(dim=1).long().cumsum(0) - 1]  # none is empty here
             scores[group] = hidden[last].float() @ self._head
         return scores
 

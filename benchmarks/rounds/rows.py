@@ -37,27 +37,28 @@ def add_gold(
         _add(results, "spearman", found, "", {**setting, "who": who})
 
 
-def add_earlier(results: Results, earlier: Sequence[dict[str, Any]], rounds: Rounds) -> None:
-    """Rows of an earlier file whose rounds are not among these, where its scale was this one: the
-    answers of known kinds, added before, must be there with the same values."""
-    known = [row for row in results.rows if row["metric"] == "gold_of_known_answers"]
-    if any(row not in earlier for row in known):
-        return
+def add_earlier(
+    results: Results, earlier: Sequence[dict[str, Any]], rounds: Rounds, people: str
+) -> None:
+    """Rows of an earlier file with the same people whose rounds are not among these."""
     for row in earlier:
         setting = row["setting"]
-        if "ablation" in setting and (setting["ablation"], setting["seed"]) not in rounds:
+        ablation = setting.get("ablation", setting.get("over"))
+        there = (ablation, setting.get("seed")) in rounds
+        if ablation is not None and setting.get("people") == people and not there:
             results.rows.append(row)
 
 
-def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:
-    """`expert`: mean satisfaction with the experts' own answers to the held-out questions."""
+def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> None:
+    """`expert`: mean satisfaction with the experts' own answers to the held-out questions.
+    `people`: a hash of whom the rounds were played with."""
     for (ablation, seed), measured in rounds.items():
         start = satisfaction(measured[0], seed)
         proxy: Estimate | None = Estimate(0.0, 0.0, 0.0)
         kl = 0.0
         for found in measured:
             setting = {"seed": seed, "round": found.round, "ablation": ablation}
-            setting["commit"] = found.commit
+            setting |= {"commit": found.commit, "dtype": found.dtype, "people": people}
             if found.played.outcome == "published":
                 proxy = _sum(proxy, proxy_gain(found))
                 kl = found.played.figures.get("gate/kl_to_base", kl)
@@ -82,10 +83,11 @@ def add_rounds(results: Results, rounds: Rounds, expert: float) -> None:
                 results.add("refused_gap_closed", closed, WAY, setting)
         if len(measured) > 1:
             told = {"seed": seed, "ablation": ablation, "rounds": measured[-1].round}
+            told["people"] = people
             results.add("published_worse", published_worse(measured, seed), "versions", told)
 
 
-def add_comparisons(results: Results, rounds: Rounds, expert: float) -> None:
+def add_comparisons(results: Results, rounds: Rounds, expert: float, people: str) -> None:
     """What the whole loop gains over each ablation: same seed, same round, same customers. Once
     what the shop's customers get, once what was trained last, whatever the gate said of it.
     """
@@ -94,8 +96,9 @@ def add_comparisons(results: Results, rounds: Rounds, expert: float) -> None:
         last = min(len(whole), len(measured)) - 1
         if ablation != "none" and last > 0:
             theirs, ours = measured[last], whole[last]
-            told = {"seed": seed, "round": last, "over": ablation}
-            told |= {"commit": whole[last].commit, "over_commit": measured[last].commit}
+            told = {"seed": seed, "round": last, "over": ablation, "people": people}
+            told |= {"commit": ours.commit, "over_commit": theirs.commit}
+            told |= {"dtype": ours.dtype, "over_dtype": theirs.dtype}
             told |= {"outcomes": outcomes(whole[: last + 1])}
             told |= {"over_outcomes": outcomes(measured[: last + 1])}
             gained = gain(theirs, ours, seed)

@@ -19,6 +19,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from amends.base_model import serving_dtype
+from amends.settings import Settings
 from simulator import experts
 from simulator.client import Api
 from simulator.customers import Customer, Visit, heldout_crowd, training_crowd, visit_all
@@ -74,6 +76,7 @@ class Measured:
     of_refused: Heard | None  # what they would say of the candidate that was refused
     seconds: float
     commit: str  # of the checkout when the round began
+    dtype: str  # of the policy's frozen weights: machines differ in what they choose
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class Cell:
         done, code = self._done, commit()
         number, began = len(done), time.monotonic()
         if number == 0:
-            shutil.rmtree(self.measurements, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
         played = Played(0, "start")
         install = self.folder / "install"
         if number > 0:
@@ -129,7 +132,12 @@ class Cell:
             heard = done[-1].heard
         refused = played.refused
         of_refused = None if refused is None else self._measure(number, refused, force=True)
-        found = Measured(number, played, heard, of_refused, time.monotonic() - began, code)
+        seconds, dtype = time.monotonic() - began, str(serving_dtype(Settings()))
+        found = Measured(
+            number, played, heard, of_refused, seconds, code, dtype.removeprefix("torch.")
+        )
+        if number == 0:
+            shutil.rmtree(self.measurements, ignore_errors=True)
         _write(found, self._measured(number))
         for old in range(number):
             shutil.rmtree(self._kept(old), ignore_errors=True)

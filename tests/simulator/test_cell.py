@@ -17,7 +17,7 @@ from tests.tiny_model import make_tiny_model
 
 def measured(number: int) -> Measured:
     heard = Heard((1.0, 5.0), ("a", "b"), ("Yes.", "No."))
-    return Measured(number, Played(number, "published"), heard, None, 2.5, "abc")
+    return Measured(number, Played(number, "published"), heard, None, 2.5, "abc", "float32")
 
 
 def test_what_is_finished_is_read_back_and_a_gap_ends_it(tmp_path: Path) -> None:
@@ -85,6 +85,8 @@ def test_a_round_without_enough_feedback_is_told_and_the_next_run_goes_on(
     cell = Cell(folder, told, Ablation("none", rounds=1), 1, size, lambda text: None)
     for number in (0, 3):  # as a fresh checkout has them: with no install to go on from
         _write(measured(number), told / f"round-{number}.json")
+    (folder / "install").mkdir(parents=True)  # of a round that was stopped
+    (folder / "install" / "server.secret").write_text("of another install")
 
     start = cell.next_round()
     assert (start.round, start.played.outcome, len(start.heard.answers)) == (0, "start", 4)
@@ -95,7 +97,7 @@ def test_a_round_without_enough_feedback_is_told_and_the_next_run_goes_on(
     assert found.played.outcome == "failed"
     assert "corrections" in found.played.reasons[0]
     assert found.heard == start.heard and found.of_refused is None
-    assert len(start.heard.satisfaction) == 4
+    assert len(start.heard.satisfaction) == 4 and start.dtype == "float32"
     assert cell.left == 0 and cell.finished == [start, found]
     assert [p.name for p in folder.iterdir()] == ["after-1"]
     assert sorted(p.name for p in told.iterdir()) == ["round-0.json", "round-1.json"]

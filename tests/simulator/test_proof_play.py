@@ -27,7 +27,7 @@ def cells(tmp_path: Path, said: list[str]) -> list[Cell]:
 def finished(cell: Cell) -> Measured:
     """Its next round, as if it had been played."""
     number, heard = len(cell.finished), Heard((3.5,), ("q",), ("a",))
-    found = Measured(number, Played(number, "published"), heard, None, 3600.0, "abc")
+    found = Measured(number, Played(number, "published"), heard, None, 3600.0, "abc", "float32")
     _write(found, cell.measurements / f"round-{number}.json")
     (cell.folder / f"after-{number}").mkdir()
     return found

@@ -21,7 +21,7 @@ def measured(number: int, stars: float, outcome: Any = "published", **figures: f
     played = Played(number, outcome, (), {f"gate/{k}": v for k, v in figures.items()})
     satisfaction = tuple(stars + 0.1 * (i % 3) for i in range(20))
     heard = Heard(satisfaction, QUESTIONS, ("It is so.",) * len(QUESTIONS))
-    return Measured(number, played, heard, None, 60.0, "abc")
+    return Measured(number, played, heard, None, 60.0, "abc", "float32")
 
 
 START = measured(0, 2.0, "start")
@@ -44,8 +44,8 @@ def rows(tmp_path: Path) -> list[dict[str, Any]]:
         ("none", 1): [START, BETTER, REFUSED, WORSE],
         ("sft_only", 1): [START, replace(measured(1, 2.25), played=Played(1, "published"))],
     }
-    add_rounds(results, rounds, expert=5.0)
-    add_comparisons(results, rounds, expert=5.0)
+    add_rounds(results, rounds, 5.0, "us")
+    add_comparisons(results, rounds, 5.0, "us")
     return results.rows
 
 
@@ -71,7 +71,7 @@ def test_an_opinion_without_an_interval_is_told_without_one(tmp_path: Path) -> N
     results = Results(tmp_path / "loop.json")
     sure = measured(2, 3.0, kl_to_base=5.0, **OPINION)
     vague = replace(BETTER, played=Played(1, "published", (), {"gate/reward_gain": 1.0}))
-    add_rounds(results, {("none", 1): [START, vague, sure]}, expert=5.0)
+    add_rounds(results, {("none", 1): [START, vague, sure]}, 5.0, "us")
     told = [row for row in results.rows if row["metric"] == "proxy_score"]
     assert [(row["value"], row["low"]) for row in told] == [(0, 0), (1, None), (2, None)]
     assert "| 2.00 | 2.2 |" in markdown(results.rows)
@@ -98,7 +98,7 @@ def test_what_a_refused_candidate_would_have_given_stands_beside_the_refusal(
 def test_what_the_scale_means_stands_below(tmp_path: Path) -> None:
     results = Results(tmp_path / "loop.json")
     add_gold(results, {"expert": 5.0, "first passage whole": 4.7}, None, "abc")
-    add_rounds(results, {("none", 1): [START, BETTER]}, expert=5.0)
+    add_rounds(results, {("none", 1): [START, BETTER]}, 5.0, "us")
     below = markdown(results.rows).split("\n\n")[-1].splitlines()
     assert below == [
         "published and worse than before: 0",
@@ -106,20 +106,25 @@ def test_what_the_scale_means_stands_below(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("expert", "stay"), [(5.0, True), (4.9, False)])
-def test_rows_of_rounds_that_are_not_here_stay_while_the_scale_does(
-    tmp_path: Path, expert: float, stay: bool
+@pytest.mark.parametrize(("people", "stay"), [("us", True), ("others", False)])
+def test_rows_of_rounds_that_are_not_here_stay_while_the_people_do(
+    tmp_path: Path, people: str, stay: bool
 ) -> None:
     before = Results(tmp_path / "before.json")
     add_gold(before, {"expert": 5.0}, None, "abc")
-    rounds = {("none", 1): [START, BETTER], ("none", 2): [START, REFUSED]}
-    add_rounds(before, rounds, expert=5.0)
+    rounds = {
+        ("none", 1): [START, BETTER],
+        ("none", 2): [START, REFUSED],
+        ("sft_only", 1): [START, WORSE],
+    }
+    add_rounds(before, rounds, 5.0, "us")
+    add_comparisons(before, rounds, 5.0, "us")
 
     results = Results(tmp_path / "after.json")
-    add_gold(results, {"expert": expert}, None, "abc")
-    add_earlier(results, before.rows, {("none", 2): [START]})
+    add_earlier(results, before.rows, {("none", 2): [START]}, people)
     kept = [row for row in before.rows if row["setting"].get("seed") == 1]
-    assert [row for row in results.rows if "ablation" in row["setting"]] == kept * stay
+    assert "gold_gain_over" in {row["metric"] for row in kept}
+    assert results.rows == (kept if stay else [])
 
 
 def test_an_opinion_that_nobody_had_is_absent(rows: list[dict[str, Any]]) -> None:
@@ -149,8 +154,8 @@ def test_what_was_trained_is_compared_whatever_the_gate_said(tmp_path: Path) -> 
         ("none", 1): [START, BETTER, REFUSED],
         ("no_gate", 1): [START, BETTER, replace(published, heard=measured(2, 2.75).heard)],
     }
-    add_rounds(results, rounds, expert=5.0)
-    add_comparisons(results, rounds, expert=5.0)
+    add_rounds(results, rounds, 5.0, "us")
+    add_comparisons(results, rounds, 5.0, "us")
     assert values(results.rows, "gold_gain_over", "no_gate") == [0.25]
     assert values(results.rows, "trained_gain_over", "no_gate") == [0.0]
     lines = markdown(results.rows).splitlines()

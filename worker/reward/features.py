@@ -56,7 +56,7 @@ class Features:
         return torch.cat([self._mean(states, batch) for states in kept], dim=1)
 
     def _mean(self, states: Tensor, batch: TokenBatch) -> Tensor:
-        """States of all tokens, at each response's own -> their mean (B, H)."""
+        """States (T, H), at each response's own tokens -> their mean (B, H)."""
         at = states[batch.places].float()
         rows = batch.mask.nonzero()[:, 0]
         sums = at.new_zeros(len(batch.mask), at.shape[1]).index_add_(0, rows, at)
