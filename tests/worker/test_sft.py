@@ -170,11 +170,16 @@ def test_both_forwards_learn_the_same_and_see_the_same_features(
     folder = make_tiny_model(tmp_path_factory.mktemp("again"))
     other = PeftBackbone(load_causal_lm(folder, torch.float32), 256)
     found = []
-    answer = Answer(Context("", "q?", (), (), None), "We open at 9.", None, True)
+    asked = Context("", "q?", (), (), None)
+    answers = [Answer(asked, said, None, True) for said in ("We open at 9.", "No.", "At 9.")]
     for place, forward in enumerate((backbone, other)):
         trained = train(forward, items, tmp_path / str(place))
         features = Features(forward, AnswerTokens(lm[1], "s"), (0.5, 1.0), 4, lambda: None)
-        found.append((mean_nll(forward, trained, items), features.of([answer, answer])))
+        together = features.of([*answers, answers[0]])
+        alone = torch.cat([features.of([answer]) for answer in (*answers, answers[0])])
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+        assert float((together[0] - together[1]).abs().max()) > 0.01
+        found.append((mean_nll(forward, trained, items), together))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-3)
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-4)
     assert found[0][0] < mean_nll(backbone, None, items) - 0.1
