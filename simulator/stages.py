@@ -37,7 +37,7 @@ class Plan:
     seed: int = 1
     concurrency: int = 16
     optimizer: str = "auto"
-    round_limit_s: float = 1800.0
+    round_limit_s: float = 3600.0
     swap_limit_s: float = 120.0
 
 
