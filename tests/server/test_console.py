@@ -38,6 +38,12 @@ def csrf(page: httpx.Response) -> str:
     return found.group(1)
 
 
+def seen(page: httpx.Response) -> str:
+    found = re.search(r'name="seen" value="([0-9]+)"', page.text)
+    assert found is not None
+    return found.group(1)
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_nobody_sees_a_page_without_a_login(server: RunningServer, path: str) -> None:
     answer = server.http.get(path)
@@ -86,6 +92,8 @@ def test_a_new_staff_token_ends_every_login(
         "/console/runs",
         "/console/runs/1/cancel",
         "/console/versions/0/activate",
+        "/console/versions/1/try",
+        "/console/versions/1/reject",
         "/console/rollback",
         "/console/turns/t/correction",
         "/console/logout",
@@ -260,10 +268,11 @@ def test_a_version_is_approved_and_rolled_back(
     assert f"set candidate {version} on 25 %" in page.text
     assert "wins 61 %" in page.text and "Approve…" in page.text and "Roll back…" not in page.text
     assert f"/console/versions/{rejected}/activate" not in page.text
-    form = {"csrf": csrf(page), "reason": "looked at it"}
+    form = {"csrf": csrf(page), "reason": "looked at it", "seen": seen(page)}
     approved = console.post(f"/console/versions/{version}/activate", data=form)
     assert "is champion now" in approved.text and "looked at it" in approved.text
     wait_until(lambda: "answering" in row(console, version))
+    form["seen"] = seen(console.get("/console/versions"))
     refused = console.post(f"/console/versions/{rejected}/activate", data=form)
     assert refused.status_code == 409 and "loses" in refused.text
     assert f'name="champion" value="{version}"' in console.get("/console/versions").text
@@ -274,6 +283,68 @@ def test_a_version_is_approved_and_rolled_back(
     again = console.post("/console/rollback", data=leave)
     assert again.status_code == 409 and "nothing was changed" in again.text
     assert [row.action for row in adapters.audit(2)] == ["roll_back", "activate"]
+
+
+def test_a_version_is_tried_on_a_share_and_rejected(
+    console: httpx.Client, adapters: AdapterStore
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True))
+    page = console.get("/console/versions")
+    assert "Try…" in page.text and "Reject…" not in page.text
+    form = {"csrf": csrf(page), "reason": "a trial", "seen": seen(page), "percent": "10"}
+    tried = console.post(f"/console/versions/{version}/try", data=form)
+    assert "answers 10 % of new conversations" in tried.text and "Reject…" in tried.text
+    assert adapters.pointers().candidate_share == 0.1
+    form |= {"seen": seen(tried), "percent": "25"}
+    assert "answers 25 %" in console.post(f"/console/versions/{version}/try", data=form).text
+    form |= {"seen": seen(console.get("/console/versions")), "reason": "complaints"}
+    rejected = console.post(f"/console/versions/{version}/reject", data=form)
+    assert "The candidate is rejected" in rejected.text and "complaints" in rejected.text
+    assert adapters.pointers().candidate is None
+    again = console.post(f"/console/versions/{version}/reject", data=form)
+    assert again.status_code == 409 and "is not the candidate" in again.text
+    last = adapters.audit(1)[0]
+    assert (last.action, last.version, last.by) == ("set_candidate", None, "staff")
+
+
+@pytest.mark.parametrize("percent", ["-1", "101", "nan", "ten", ""])
+def test_a_share_that_is_none_tries_nothing(
+    console: httpx.Client, adapters: AdapterStore, percent: str
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True))
+    page = console.get("/console/versions")
+    form = {"csrf": csrf(page), "seen": seen(page), "percent": percent}
+    assert console.post(f"/console/versions/{version}/try", data=form).status_code == 422
+    assert adapters.pointers().candidate is None
+
+
+def test_a_candidate_the_gate_refused_is_rejected_but_not_tried(
+    console: httpx.Client, adapters: AdapterStore
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=False, reasons=("loses",)))
+    adapters.set_candidate(version, "anna", "a second look")
+    page = console.get("/console/versions")
+    assert "Reject…" in page.text and "Share…" not in page.text and "Approve…" not in page.text
+    form = {"csrf": csrf(page), "seen": seen(page), "percent": "10"}
+    refused = console.post(f"/console/versions/{version}/try", data=form)
+    assert refused.status_code == 409 and "loses" in refused.text
+    console.post(f"/console/versions/{version}/reject", data=form)
+    assert adapters.pointers().candidate is None
+
+
+@pytest.mark.parametrize("decision", ["activate", "try", "reject"])
+def test_a_decision_on_what_has_changed_since_is_not_done(
+    console: httpx.Client, adapters: AdapterStore, decision: str
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True))
+    adapters.set_candidate(version, "anna", "try it", share=0.25)
+    page = console.get("/console/versions")
+    adapters.set_candidate(None, "canary", "does worse")
+    adapters.set_candidate(version, "bert", "once more", share=0.5)
+    form = {"csrf": csrf(page), "seen": seen(page), "percent": "10"}
+    late = console.post(f"/console/versions/{version}/{decision}", data=form)
+    assert late.status_code == 409 and "look again" in late.text
+    assert adapters.pointers().candidate_share == 0.5 and adapters.aliases()["champion"] == 0
 
 
 def test_a_candidate_on_trial_shows_how_it_does(
