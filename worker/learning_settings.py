@@ -91,7 +91,7 @@ class LearningSettings(BaseSettings):
     ppo_updates: int = Field(
         12, ge=1, description="rollouts; each is followed by ppo_epochs passes"
     )
-    episodes: int = Field(32, ge=2, description="responses per rollout")
+    episodes: int = Field(64, ge=2, description="responses per rollout")
     samples_per_prompt: int = Field(
         4, ge=1, description="of the episodes; each is scored against the others to its prompt"
     )

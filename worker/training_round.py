@@ -163,7 +163,7 @@ def _reward_models(task: Round, parent: Lora, with_reward: bool) -> RewardModels
         task.backbone, task.tokens, settings.reward_layers, settings.micro_batch, report.beat
     )
     with stage(report, "reward"):
-        prompts = task.dataset.train.prompts[: 2 * settings.episodes]
+        prompts = task.dataset.train.prompts[: settings.episodes]
         (samples,) = _writer(task, prompts).answers(parent)
         learnt = None
         if with_reward and settings.reward_epochs:
@@ -191,7 +191,7 @@ def _start(task: Round, parent: Lora, supervised: Lora, scorer: ScoringModel) ->
     if supervised is parent:
         return parent
     file = task.folder / "first_policy.json"
-    prompts = uncorrected(task.dataset.train, 2 * task.settings.episodes)
+    prompts = uncorrected(task.dataset.train, task.settings.episodes)
     gain = supervised_gain(_writer(task, prompts), parent, supervised, scorer, file)
     task.report.metrics("reward", 1, {"sft/score_gain": gain.mean, "sft/score_gain_low": gain.low})
     if gain.low > task.settings.sft_min_gain:

@@ -173,8 +173,9 @@ def record(
 ) -> Rollout:
     """The policy's own logprobs and values, the reference's logprobs, the KL between them.
 
-    Episodes are dealt to minibatches at random, and only inside one sorted by prompt: an optimiser
-    step must not see long prompts only.
+    A prompt goes to a minibatch with all its responses, at random: a step sees the better ones
+    beside the worse, and reads the prompt once. Only inside a minibatch are prompts sorted: a step
+    must not see long ones only.
     """
     relative = against_others(scores, settings.samples_per_prompt)
 
@@ -205,9 +206,10 @@ def _deal(
     episodes: Episodes, settings: LearningSettings, seed: int
 ) -> Iterator[tuple[int, list[int]]]:
     """(minibatch, indices of at most micro_batch episodes), every episode once."""
-    order = list(range(len(episodes.tokens)))
-    random.Random(seed).shuffle(order)
+    size = settings.samples_per_prompt
+    to_prompts = [range(start, start + size) for start in range(0, len(episodes.tokens), size)]
+    random.Random(seed).shuffle(to_prompts)
     for minibatch in range(settings.minibatches):
-        dealt = order[minibatch :: settings.minibatches]
+        dealt = [i for places in to_prompts[minibatch :: settings.minibatches] for i in places]
         for group in by_prompt([episodes.tokens[i] for i in dealt], settings.micro_batch):
             yield minibatch, [dealt[i] for i in group]

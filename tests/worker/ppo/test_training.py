@@ -119,6 +119,26 @@ def test_the_kl_of_an_untouched_policy_is_zero(
     assert rollout.kl_per_response == pytest.approx(0, abs=1e-5)
 
 
+def test_a_minibatch_holds_all_responses_to_its_prompts(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"samples_per_prompt": 4, "episodes": 16})
+    _, _, rollout = first_rollout(make_parts(model, tmp_path, settings), fresh(model))
+    sampled = [prompt for prompt, _ in rollout.episodes.tokens]
+    dealt: dict[tuple[int, ...], set[int]] = {}
+    counts: dict[tuple[int, ...], int] = {}
+    for part in rollout.micro_batches:
+        ids, start = part.batch.texts.token_ids.tolist(), 0
+        for span in part.batch.texts.spans:
+            prompt = tuple(ids[start : start + span.prompt])
+            dealt.setdefault(prompt, set()).add(part.minibatch)
+            counts[prompt] = counts.get(prompt, 0) + len(span.answers)
+            start += len(span)
+    assert counts == {prompt: 4 for prompt in sampled}
+    assert all(len(minibatches) == 1 for minibatches in dealt.values())
+    assert {minibatch for found in dealt.values() for minibatch in found} == {0, 1}
+
+
 def test_micro_batches_of_any_size_give_the_same_step(
     model: tuple[Backbone, PromptRenderer], tmp_path: Path
 ) -> None:
