@@ -1,7 +1,7 @@
 """Hyperparameters of a round, each with its unit and what it does.
 
-Knows no environment variables of the rest and no torch. Defaults are what bench and demo ran with
-on two cores.
+Knows no environment variables of the rest and no torch. Defaults are what `make bench-loop` and
+`make demo` run with on two cores.
 """
 
 from typing import Self

@@ -170,7 +170,7 @@ def cancel_run(state: StateOf, login: FormLogin, run_id: int) -> Response:
 def _all_events(state: State, run_id: int) -> list[Event]:
     events: list[Event] = []
     after = "0"
-    while page := state.events.read(run_id, after):
-        events += [event for _, event in page]
-        after = page[-1][0]
+    while found := state.events.read(run_id, after):
+        events += [event for _, event in found]
+        after = found[-1][0]
     return events
