@@ -87,6 +87,12 @@ class LearningSettings(BaseSettings):
     missing_eos_penalty: float = Field(
         1.0, ge=0, description="subtracted when a response is cut off"
     )
+    length_penalty: float = Field(
+        3.0,
+        ge=0,
+        description="price of as many tokens as the parent's answers have, where answers are as "
+        "long as the gate allows; in proportion from the parent's length; 0: tokens are free",
+    )
     # PPO
     ppo_updates: int = Field(
         12, ge=1, description="rollouts; each is followed by ppo_epochs passes"

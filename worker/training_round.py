@@ -25,6 +25,7 @@ from worker.judge.probes import Probe
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.ppo.followers import lead
+from worker.ppo.length import LengthLimit
 from worker.ppo.team import ALONE, Team
 from worker.ppo.training import PpoParts
 from worker.reporting import Reporter, stage
@@ -90,11 +91,11 @@ def run_round(task: Round) -> RoundResult:
     with_ppo = _choose(task)
     parent = Lora.fresh(task.lora_shape, task.settings.seed) if task.parent is None else task.parent
     policy = _supervised(task, parent, with_ppo)
-    models = _reward_models(task, parent, with_ppo)
+    models, length = _reward_models(task, parent, with_ppo)
     metrics = report_numbers(models)
     if models.reward is not None:
         start = _start(task, parent, policy, models.reward)
-        policy = _reinforced(task, start.clone(), models.reward)
+        policy = _reinforced(task, start.clone(), models.reward, length)
     with stage(task.report, "gate"):
         examined = _examine(task, policy, models)
         optional = task.thresholds.optional | (frozenset() if with_ppo else WITHOUT_REWARD_MODEL)
@@ -156,8 +157,11 @@ def _supervised(task: Round, policy: Lora, with_ppo: bool) -> Lora:
         return train_sft(task.backbone, policy, items, settings, checkpoints, task.report)
 
 
-def _reward_models(task: Round, parent: Lora, with_reward: bool) -> RewardModels:
-    """What the parent writes at the rollout temperature is the scale's zero and unit."""
+def _reward_models(
+    task: Round, parent: Lora, with_reward: bool
+) -> tuple[RewardModels, LengthLimit]:
+    """What the parent writes at the rollout temperature is the scale's zero and unit, and what
+    too long is measured by."""
     settings, report = task.settings, task.report
     features = Features(
         task.backbone, task.tokens, settings.reward_layers, settings.micro_batch, report.beat
@@ -183,7 +187,8 @@ def _reward_models(task: Round, parent: Lora, with_reward: bool) -> RewardModels
             with_reward,
         )
         report.metrics("reward", 1, report_numbers(models))
-    return models
+    lengths = [len(sample.token_ids or ()) for sample in samples]
+    return models, LengthLimit.over(lengths, task.thresholds.max_length_ratio)
 
 
 def _start(task: Round, parent: Lora, supervised: Lora, scorer: ScoringModel) -> Lora:
@@ -207,7 +212,7 @@ def _writer(task: Round, prompts: Sequence[PromptExample]) -> Writer:
     return Writer(task.backbone, task.tokens, prompts, task.settings, task.report.beat)
 
 
-def _reinforced(task: Round, policy: Lora, scorer: ScoringModel) -> Lora:
+def _reinforced(task: Round, policy: Lora, scorer: ScoringModel, length: LengthLimit) -> Lora:
     with stage(task.report, "ppo"):
         parts = PpoParts(
             backbone=task.backbone,
@@ -218,6 +223,7 @@ def _reinforced(task: Round, policy: Lora, scorer: ScoringModel) -> Lora:
             settings=task.settings,
             checkpoints=Checkpoints(task.folder / "ppo"),
             report=task.report,
+            length=length,
             corrections=_mixed_in(task),
             team=task.team,
         )

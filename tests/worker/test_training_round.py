@@ -30,7 +30,12 @@ from tests.worker.small_round import (
     make_round,
     same_weights,
 )
+from worker import training_round
+from worker.first_policy import Writer
 from worker.judge.probes import KINDS
+from worker.ppo.followers import lead
+from worker.ppo.length import LengthLimit
+from worker.ppo.training import PpoParts, PpoState
 from worker.reporting import Cancelled
 from worker.reward.training import PreviousReward
 from worker.training_round import MIN_CORRECTIONS, RoundResult, run_round
@@ -95,6 +100,26 @@ def test_the_stages_follow_from_the_data_and_the_optimizer(
         assert "passed: reward model: not measured (optional)" in result.verdict.reasons
     if pairs < SETTINGS.min_pairs:
         assert "11 judged pairs: supervised steps only this round" in report.logs
+
+
+def test_ppo_is_told_how_long_the_gate_lets_answers_be(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[LengthLimit | None] = []
+
+    def watched(parts: PpoParts, start: Lora) -> PpoState:
+        told.append(parts.length)
+        return lead(parts, start)
+
+    monkeypatch.setattr(training_round, "lead", watched)
+    task = make_round(model, tmp_path, optimizer="ppo")
+    run_round(task)
+    prompts = task.dataset.train.prompts[: SETTINGS.episodes]
+    writer = Writer(task.backbone, task.tokens, prompts, SETTINGS, lambda: None)
+    (answers,) = writer.answers(Lora.fresh(task.lora_shape, SETTINGS.seed))
+    lengths = [len(answer.token_ids or ()) for answer in answers]
+    assert told == [LengthLimit.over(lengths, task.thresholds.max_length_ratio)]
+    assert len(set(lengths)) > 1
 
 
 def test_a_reward_model_may_learn_features_of_its_own(

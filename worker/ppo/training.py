@@ -8,9 +8,11 @@ had never stopped (on one machine, same thread count).
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from amends.backbones import AnyBackbone
 from amends.engine.engine import Engine
@@ -24,6 +26,7 @@ from worker.ppo.actor_critic import ActorCritic, ValueHead
 from worker.ppo.advantages import gae, shaped_rewards
 from worker.ppo.imitation import Imitation
 from worker.ppo.kl import AdaptiveKl
+from worker.ppo.length import LengthLimit
 from worker.ppo.rollout import (
     Episodes,
     Rollout,
@@ -51,6 +54,7 @@ class PpoParts:
     settings: LearningSettings
     checkpoints: Checkpoints
     report: Reporter
+    length: LengthLimit | None = None  # None: tokens are free
     corrections: Sequence[Tokens] = ()  # mixed into the updates where ptx_coef is not 0
     team: Team = ALONE
 
@@ -64,6 +68,7 @@ class PpoState:
     kl: AdaptiveKl
     done: int = 0
     last_kl: float = 0.0
+    tokens: float | None = None  # a response's, running mean; None before the first
     capped: bool = False
 
     @classmethod
@@ -81,6 +86,7 @@ class PpoState:
             "optimizer": self.optimizer.state_dict(),
             "kl_coef": self.kl.coef,
             "last_kl": self.last_kl,
+            "tokens": self.tokens,
             "capped": self.capped,
         }
 
@@ -92,7 +98,7 @@ class PpoState:
             self.policy.value_head.bias.copy_(state["value_bias"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.kl.coef, self.last_kl = state["kl_coef"], state["last_kl"]
-        self.done, self.capped = done, state["capped"]
+        self.done, self.capped, self.tokens = done, state["capped"], state["tokens"]
 
 
 def train_ppo(parts: PpoParts, start: Lora) -> PpoState:
@@ -118,7 +124,7 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
     """Roll out, score, learn, report."""
     settings, number = parts.settings, state.done + 1
     episodes = roll_out(parts, state, engine, number)
-    raw = parts.team.first(lambda: parts.scorer(episodes.answers))
+    raw = parts.team.first(lambda: _paid(parts, state, episodes))
     scores = final_scores(raw, episodes.answers, settings.missing_eos_penalty)
     seed = settings.seed * 1000 + number
     rollout = record(
@@ -144,11 +150,31 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
         state.policy, state.optimizer, settings, parts.report.beat, imitation, parts.team
     )
     stats = updater.update(rollout, targets, seed)
-    numbers |= _numbers(rollout, stats, state)
+    numbers |= _numbers(rollout, stats, state) | {"objective/token_price": _price(parts, state)}
     parts.report.metrics("ppo", number, numbers)
     if number % 3 == 1 or number == settings.ppo_updates:
         parts.report.samples("ppo", number, episodes.answers[:4], scores.tolist())
     state.kl.update(state.last_kl, rollout.response_tokens)
+
+
+def _paid(parts: PpoParts, state: PpoState, episodes: Episodes) -> Tensor:
+    """(B,): what the scorer gives less what the tokens cost. Priced by a running mean: a rollout's
+    own is much of which prompts it has."""
+    scores = parts.scorer(episodes.answers)
+    if parts.length is None:
+        return scores
+    before = parts.length.parent_tokens if state.tokens is None else state.tokens
+    lengths = [len(response) for _, response in episodes.tokens]
+    state.tokens = (before + fmean(lengths)) / 2
+    costs = parts.length.costs(lengths, _price(parts, state))
+    return scores - costs.to(scores.device)
+
+
+def _price(parts: PpoParts, state: PpoState) -> float:
+    """Of a token now, in deviations of the score."""
+    if parts.length is None or state.tokens is None:
+        return 0.0
+    return parts.length.price(state.tokens, parts.settings.length_penalty)
 
 
 def roll_out(parts: PpoParts, state: PpoState, engine: Engine, number: int) -> Episodes:

@@ -16,6 +16,7 @@ from amends.lora import save_lora
 from amends.prompt import PromptRenderer
 from tests.worker.ppo.test_training import SETTINGS, corrections, fresh, make_parts
 from worker.ppo.followers import dismiss, follow, lead
+from worker.ppo.length import LengthLimit
 from worker.ppo.team import Team
 from worker.tokens import AnswerTokens
 
@@ -29,7 +30,8 @@ def main() -> None:
     settings = SETTINGS.model_copy(update={"ppo_updates": 2, "ptx_coef": 0.1})
     if team.leads:
         parts = make_parts(made, folder / f"checkpoints of {team.size}", settings)
-        state = lead(replace(parts, corrections=corrections(), team=team), fresh(made))
+        parts = replace(parts, corrections=corrections(), length=LengthLimit(6.0, 1.25), team=team)
+        state = lead(parts, fresh(made))
         dismiss(team)
         save_lora(state.policy.lora.clone(), folder / f"team of {team.size}", "tiny")
     else:

@@ -20,6 +20,7 @@ from worker.checkpoints import Checkpoints
 from worker.data.examples import Answer, Context, PromptExample
 from worker.learning_settings import LearningSettings
 from worker.ppo.actor_critic import ActorCritic, ValueHead
+from worker.ppo.length import LengthLimit
 from worker.ppo.rollout import against_others, final_scores, record
 from worker.ppo.training import PpoParts, PpoState, roll_out, train_ppo
 from worker.ppo.update import LearningFailed, Updater, make_optimizer, make_targets
@@ -178,18 +179,49 @@ def test_the_policy_learns_what_the_score_rewards(
     )
 
 
+def test_answers_grow_no_longer_where_tokens_cost(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(
+        update={
+            "ppo_updates": 15,
+            "episodes": 32,
+            "micro_batch": 16,
+            "gae_lambda": 1.0,
+            "learning_rate": 3e-2,
+            "kl_coef": 0.0,
+        }
+    )
+    lengths, prices = [], []
+    for limit in (LengthLimit(6.0, 1.25), None):
+        report = Recorder()
+        parts = make_parts(model, tmp_path / str(limit is None), settings, report)
+        train_ppo(replace(parts, length=limit), fresh(model))
+        lengths.append([numbers["response/length"] for numbers in report.numbers])
+        prices.append([numbers["objective/token_price"] for numbers in report.numbers])
+    limited, free = lengths
+    assert limited[0] == free[0] > 11
+    assert sum(limited[-3:]) / 3 < 7.5 < 11 < sum(free[-3:]) / 3, lengths  # 7.5 is the limit
+    running = (6.0 + limited[0]) / 2  # half of what was, half of what is
+    assert prices[0][0] == pytest.approx(3.0 * (running / 6 - 1) / 0.25 / 6)
+    assert not any(prices[1])
+
+
 def test_a_stopped_training_resumes_bit_for_bit(
     model: tuple[Backbone, PromptRenderer], tmp_path: Path
 ) -> None:
-    whole = train_ppo(make_parts(model, tmp_path / "whole"), fresh(model))
+    def parts(folder: str, report: Recorder | None = None) -> PpoParts:
+        made = make_parts(model, tmp_path / folder, report=report)
+        return replace(made, length=LengthLimit(8.0, 1.25))
+
+    whole = train_ppo(parts("whole"), fresh(model))
     for stop in (1, 3):
         with pytest.raises(Cancelled):
-            parts = make_parts(model, tmp_path / "cut", report=Recorder(stop - (stop == 3)))
-            train_ppo(parts, fresh(model))
-    resumed = train_ppo(make_parts(model, tmp_path / "cut"), fresh(model))
+            train_ppo(parts("cut", Recorder(stop - (stop == 3))), fresh(model))
+    resumed = train_ppo(parts("cut"), fresh(model))
     for name, tensor in whole.policy.lora.tensors.items():
         assert torch.equal(tensor, resumed.policy.lora.tensors[name]), name
-    assert whole.kl.coef == resumed.kl.coef
+    assert (whole.kl.coef, whole.tokens) == (resumed.kl.coef, resumed.tokens)
 
 
 def test_the_kl_cap_ends_the_round_early(
