@@ -49,11 +49,10 @@ def _lines(panel: Any, rows: Sequence[dict[str, Any]], metric: str) -> None:
     for (ablation, seed), points in lines.items():
         x = [kl for kl, _ in points]
         y = [row["value"] for _, row in points]
-        if ablation != "none" and len(points) == 1:  # no reward model had an opinion
-            continue
         if ablation != "none":
-            panel.plot(x, y, color=GREY, linewidth=0.8, zorder=1)
-            panel.annotate(ablation, (x[-1], y[-1]), fontsize=7, color=GREY)
+            if len(points) > 1:  # else no reward model had an opinion
+                panel.plot(x, y, color=GREY, linewidth=0.8, zorder=1)
+                panel.annotate(ablation, (x[-1], y[-1]), fontsize=7, color=GREY)
             continue
         colour = COLOURS[seeds % len(COLOURS)]
         seeds += 1

@@ -57,6 +57,16 @@ SETTINGS = LearningSettings(
     target_kl=1.0,
     missing_eos_penalty=0.0,
 )
+LONGER = SETTINGS.model_copy(  # enough to see what is learnt
+    update={
+        "ppo_updates": 15,
+        "episodes": 32,
+        "micro_batch": 16,
+        "gae_lambda": 1.0,
+        "learning_rate": 1e-2,
+        "kl_coef": 0.0,
+    }
+)
 
 
 def make_parts(
@@ -161,17 +171,7 @@ def test_the_policy_learns_what_the_score_rewards(
     model: tuple[Backbone, PromptRenderer], tmp_path: Path
 ) -> None:
     report = Recorder()
-    settings = SETTINGS.model_copy(
-        update={
-            "ppo_updates": 15,
-            "episodes": 32,
-            "micro_batch": 16,
-            "gae_lambda": 1.0,
-            "learning_rate": 1e-2,
-            "kl_coef": 0.0,
-        }
-    )
-    train_ppo(make_parts(model, tmp_path, settings, report), fresh(model))
+    train_ppo(make_parts(model, tmp_path, LONGER, report), fresh(model))
     scores = [numbers["objective/scores"] for numbers in report.numbers]
     assert sum(scores[-3:]) / 3 > sum(scores[:3]) / 3 + 0.3, scores
     assert all(
@@ -182,16 +182,7 @@ def test_the_policy_learns_what_the_score_rewards(
 def test_answers_grow_no_longer_where_tokens_cost(
     model: tuple[Backbone, PromptRenderer], tmp_path: Path
 ) -> None:
-    settings = SETTINGS.model_copy(
-        update={
-            "ppo_updates": 15,
-            "episodes": 32,
-            "micro_batch": 16,
-            "gae_lambda": 1.0,
-            "learning_rate": 3e-2,
-            "kl_coef": 0.0,
-        }
-    )
+    settings = LONGER.model_copy(update={"learning_rate": 3e-2})
     lengths, prices = [], []
     for limit in (LengthLimit(6.0, 1.25), None):
         report = Recorder()
