@@ -22,7 +22,8 @@ _HISTORY = 100
 class AuditRow(Record):
     """Who did what to which version, why and when (seconds since the epoch).
 
-    `share`: of the conversations that begin, which the candidate answers from then on.
+    `share`: of the conversations that begin, which the candidate answers from then on. `forced`:
+    against what the gate says.
     """
 
     number: int
@@ -33,6 +34,7 @@ class AuditRow(Record):
     champion: int
     reason: str
     share: float | None = None
+    forced: bool = False
 
 
 def candidate_after(before: int | None, row: AuditRow) -> int | None:
@@ -60,6 +62,11 @@ class Aliases(Record):
     @property
     def previous(self) -> int | None:
         return self.history[-1] if self.history else None
+
+    @property
+    def champions(self) -> tuple[int, ...]:
+        """The one that answers last, those that it may be rolled back to before it."""
+        return (*self.history, self.champion)
 
     def require(self, seen: int | None) -> None:
         """BadTransition unless the last row is the one whose number the caller has `seen`."""
@@ -105,10 +112,11 @@ class AliasFile:
         new = Aliases(base_hash=base_hash, line=line, next_version=next_version, last_row=row)
         return self._write(new)
 
-    def activate(self, before: Aliases, version: int, by: str, reason: str) -> Aliases:
+    def activate(
+        self, before: Aliases, version: int, by: str, reason: str, forced: bool = False
+    ) -> Aliases:
         """`version` is champion, the champion before it the previous."""
-        history = (*before.history, before.champion)
-        return self._lead(before, "activate", version, history, by, reason)
+        return self._lead(before, "activate", version, before.champions, by, reason, forced)
 
     def roll_back(self, before: Aliases, version: int, by: str, reason: str) -> Aliases:
         """`version`, the previous, is champion again."""
@@ -122,6 +130,7 @@ class AliasFile:
         history: tuple[int, ...],
         by: str,
         reason: str,
+        forced: bool = False,
     ) -> Aliases:
         """`version` is champion, and the candidate no more."""
         return self.move(
@@ -133,10 +142,17 @@ class AliasFile:
             champion=version,
             candidate=None if before.candidate == version else before.candidate,
             history=history,
+            forced=forced,
         )
 
     def set_candidate(
-        self, before: Aliases, version: int | None, share: float | None, by: str, reason: str
+        self,
+        before: Aliases,
+        version: int | None,
+        share: float | None,
+        by: str,
+        reason: str,
+        forced: bool = False,
     ) -> Aliases:
         """`share` None: the one that it has; and another that answers visitors keeps its place. As
         it is already: nothing is written."""
@@ -152,6 +168,7 @@ class AliasFile:
             reason=reason,
             candidate=version,
             share=share,
+            forced=forced,
         )
 
     def move(
@@ -167,6 +184,7 @@ class AliasFile:
         share: float | None = None,
         history: tuple[int, ...] | None = None,
         next_version: int | None = None,
+        forced: bool = False,
     ) -> Aliases:
         """Write the aliases after `action`; `candidate` is the new value, None included. It keeps
         its share unless another is given."""
@@ -180,7 +198,7 @@ class AliasFile:
                 "candidate_share": kept if share is None else share,
                 "history": (before.history if history is None else history)[-_HISTORY:],
                 "next_version": before.next_version if next_version is None else next_version,
-                "last_row": self._row(before, action, version, champion, by, reason, share),
+                "last_row": self._row(before, action, version, champion, by, reason, share, forced),
             }
         )
         return self._write(new)
@@ -221,6 +239,7 @@ class AliasFile:
         by: str,
         reason: str,
         share: float | None = None,
+        forced: bool = False,
     ) -> AuditRow:
         return AuditRow(
             number=before.last_row.number + 1 if before is not None else 1,
@@ -231,4 +250,5 @@ class AliasFile:
             champion=champion,
             reason=reason,
             share=share,
+            forced=forced,
         )

@@ -9,6 +9,7 @@ whoever loads them checks those.
 import hashlib
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -40,11 +41,27 @@ class Manifest(Record):
     files: dict[str, str] = Field(description="name -> SHA-256, hexadecimal")
     created_at: float
 
-    def require_passed(self) -> None:
-        """AdapterRefused with the gate's reasons unless the verdict is a pass."""
+    def why_not(self, champions: Sequence[int]) -> str | None:
+        """Why no visitor should be answered by it; None: it passed beside the last of `champions`,
+        the one of now, or was one of them.
+        """
         if self.verdict is None or not self.verdict.passed:
             why = "; ".join(self.verdict.reasons) if self.verdict else "no verdict"
-            raise AdapterRefused(f"version {self.version} did not pass the gate: {why}")
+            return f"version {self.version} did not pass the gate: {why}"
+        if self.version in champions or self.verdict.champion in (None, champions[-1]):
+            return None
+        return (
+            f"version {self.version} passed the gate beside version {self.verdict.champion}, but "
+            f"version {champions[-1]} is champion by now, and nobody compared the two: start "
+            "another round"
+        )
+
+    def forced(self, champions: Sequence[int], force: bool) -> bool:
+        """Whether it may answer visitors only by `force`; AdapterRefused without that."""
+        why_not = self.why_not(champions)
+        if why_not is not None and not force:
+            raise AdapterRefused(why_not)
+        return why_not is not None
 
 
 _Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]{1,200}$")]

@@ -186,17 +186,14 @@ class AdapterStore:
     ) -> None:
         """Make `version` the champion, the champion the previous; champion already: no move.
 
-        AdapterRefused when its files or base model do not fit, or its verdict is not a pass
-        (unless `force`). `seen`: as in `set_candidate`.
+        AdapterRefused when its files or base model do not fit, or its verdict is not a pass beside
+        this champion (unless `force`, which the audit says). `seen`: as in `set_candidate`.
         """
         with self._writing(seen) as aliases:
             if version == aliases.champion:
                 return
-            if version != 0:
-                manifest = self.verify(version)
-                if not force:
-                    manifest.require_passed()
-            self._file.activate(aliases, version, by, reason)
+            forced = version != 0 and self.verify(version).forced(aliases.champions, force)
+            self._file.activate(aliases, version, by, reason, forced)
 
     def set_candidate(
         self,
@@ -223,11 +220,11 @@ class AdapterStore:
                 if share:
                     raise InvalidInput(f"version {version} is the champion: it answers already")
                 return
+            forced = False
             if version is not None:
                 manifest = self.verify(version)
-                if share and not force:
-                    manifest.require_passed()
-            self._file.set_candidate(aliases, version, share, by, reason)
+                forced = bool(share) and manifest.forced(aliases.champions, force)
+            self._file.set_candidate(aliases, version, share, by, reason, forced)
 
     def roll_back(self, by: str, reason: str, expected: int | None = None) -> int:
         """Make the previous champion champion again and return its version; once more goes

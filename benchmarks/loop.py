@@ -1,11 +1,12 @@
 """make bench-loop: rounds of the whole loop on simulated customers, and what each defence gives.
 
-Three seeds of four rounds, and two rounds without each defence: about seven hours. Finished rounds
-are kept under a hash of the simulated people: what was measured in results/loop, to be committed,
-and the install that the next round of its cell goes on from in .bench-loop. Each row names the
-commit that was checked out when its round began: leave the checkout alone meanwhile. A run that was
-stopped goes on with the round it was in; a round that broke is tried once more, then its cell waits
-for the next run. Rows, table and plot are written anew after every round.
+Three seeds of four rounds; of the third seed two rounds once more, and two without each defence:
+about ten hours. Finished rounds are kept under a hash of the simulated people: what was measured in
+results/loop, to be committed, and the install that the next round of its cell goes on from in
+.bench-loop. Each row names the commit that was checked out when its round began: leave the checkout
+alone meanwhile. A run that was stopped goes on with the round it was in; a round that broke is
+tried once more, then its cell waits for the next run. Rows, table and plot are written anew after
+every round.
 """
 
 import argparse
@@ -22,14 +23,10 @@ from rounds.table import markdown
 
 from amends.knowledge import Knowledge
 from amends.settings import Settings
+from simulator.known_answers import answers_of_known_kinds, quoted
 from simulator.proof.ablations import Ablation, ablations
 from simulator.proof.cell import Cell, Size
-from simulator.proof.gold_check import (
-    Agreement,
-    agreement_with_people,
-    answers_of_known_kinds,
-    quoted,
-)
+from simulator.proof.gold_check import Agreement, agreement_with_people
 from simulator.proof.play import play
 from simulator.questions import load_passages, load_questions
 from simulator.results import Results, commit

@@ -24,6 +24,7 @@ from amends.conversation_store import ConversationStore
 from amends.engine.sequence import Sampling
 from amends.errors import AmendsError
 from amends.events import RunEvents
+from amends.exclusion_store import ExclusionStore
 from amends.feedback_store import FeedbackStore
 from amends.jobs import JobQueue
 from amends.knowledge import Knowledge, folder_of
@@ -152,6 +153,7 @@ def build_state(
         conversations=ConversationStore(redis),
         feedback=FeedbackStore(redis),
         canary_reports=CanaryReports(redis),
+        exclusions=ExclusionStore(redis),
         runs=Runs(redis),
         events=RunEvents(redis),
         jobs=JobQueue(redis_url),

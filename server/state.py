@@ -16,6 +16,7 @@ from amends.engine.sequence import Chunk, Request
 from amends.engine.stats import EngineStats
 from amends.errors import ModelUnavailable
 from amends.events import RunEvents
+from amends.exclusion_store import ExclusionStore
 from amends.feedback_store import FeedbackStore
 from amends.jobs import JobQueue
 from amends.knowledge import Knowledge
@@ -83,6 +84,7 @@ class State:
     conversations: ConversationStore
     feedback: FeedbackStore
     canary_reports: CanaryReports
+    exclusions: ExclusionStore
     runs: Runs
     events: RunEvents
     jobs: JobQueue

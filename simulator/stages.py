@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simulator import experts, report
 from simulator.client import Api
 from simulator.customers import Customer, Visit, heldout_crowd, training_crowd, visit_all
-from simulator.proof.gold_check import answers_of_known_kinds
+from simulator.known_answers import answers_of_known_kinds
 from simulator.questions import load_passages, load_personas, load_questions
 from simulator.results import Results
 from simulator.round import Following, Outcome, RoundBroke, activate, follow

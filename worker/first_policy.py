@@ -63,9 +63,9 @@ def uncorrected(examples: Examples, most: int) -> tuple[PromptExample, ...]:
 def supervised_gain(
     writer: Writer, parent: Lora, supervised: Lora, scorer: Scorer, file: Path
 ) -> Gain:
-    """By how much the score that PPO maximises rises from the parent's answers to those of
-    `supervised`, prompt by prompt; from `file` where it is known already (what an earlier program
-    left there has no upper bound, and is measured anew)."""
+    """By how much the score that PPO is paid rises, tokens being free, from the parent's answers to
+    those of `supervised`, prompt by prompt; from `file` where it is known already (what an earlier
+    program left there has no upper bound, and is measured anew)."""
     known = json.loads(file.read_bytes()) if file.exists() else ()
     if len(known) != len(Gain._fields):
         ours, theirs = writer.answers(supervised, parent)

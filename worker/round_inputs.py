@@ -17,11 +17,10 @@ from amends.adapter_store import AdapterStore
 from amends.conversation import Conversation, Turn
 from amends.conversation_store import ConversationStore
 from amends.durable_file import replace_file
-from amends.errors import AdapterRefused, InvalidInput, NotFound
+from amends.errors import NotFound
 from amends.feedback_store import FeedbackStore
 from amends.knowledge import Knowledge
 from amends.lineage import clean_parent
-from amends.lora import LoraShape, load_lora
 from amends.record import Record
 from amends.run_files import DATA_MANIFEST, read_versions
 from amends.runs import Run
@@ -33,8 +32,6 @@ from worker.data.split import SplitSettings
 from worker.data.trust import TrustSettings
 from worker.learning_settings import LearningSettings
 from worker.reporting import Reporter, stage
-from worker.reward.reward_head_store import OWN_FEATURES, load_reward_head
-from worker.reward.training import PreviousReward
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +83,9 @@ def gather(
         report.log(f"{len(feedback)} pieces of feedback on {len(conversations)} conversations")
     with stage(report, "dataset"):
         must_pass = _must_pass(knowledge, settings)
+        wanting = sum(question.must_pass for question in knowledge.questions) - len(must_pass)
+        if wanting:
+            report.log(f"{wanting} must-pass questions find no passage and are not asked")
         wanted = DatasetSettings(
             quarantine=QuarantineSettings(
                 burst_items=learning.burst_items,
@@ -108,20 +108,6 @@ def gather(
         parent = _parent(run, seen.champion, sources.adapters, settings, report)
     key = _key(dataset, seen, learning, parent)
     return RoundInputs(dataset, must_pass, seen.champion, parent, folder / f"work-{key[:16]}")
-
-
-def previous_reward(settings: Settings, shape: LoraShape) -> PreviousReward | None:
-    """The newest reward model of an earlier round, when this program can still read it."""
-    if not settings.reward_models_folder.is_dir():
-        return None
-    for folder in sorted(settings.reward_models_folder.iterdir(), reverse=True):
-        try:
-            head = load_reward_head(folder)
-            lora = load_lora(folder / OWN_FEATURES, shape) if head.own_features else None
-            return PreviousReward(head, lora)
-        except (InvalidInput, AdapterRefused, OSError) as error:
-            log.warning("%s", error)
-    return None
 
 
 def _seen(run: Run, sources: Sources, judged: set[str], folder: Path) -> Seen:

@@ -39,14 +39,20 @@ from amends.runs import Ended, Run, Runs
 from amends.settings import Settings
 from amends.store_client import StoreClient, connect
 from amends.verdict import Verdict
+from worker.canary.proposal import propose
+from worker.canary.settings import CanarySettings
 from worker.judge.probes import load_probes
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.ppo.followers import dismiss, follow
 from worker.ppo.team import Team
 from worker.reporting import Cancelled, LearningFailed, stage
-from worker.reward.reward_head_store import OWN_FEATURES, save_reward_head
-from worker.round_inputs import RoundInputs, Sources, gather, previous_reward
+from worker.reward_model_files import (
+    keep_reward_model,
+    newest_reward_model,
+    stage_reward_model,
+)
+from worker.round_inputs import RoundInputs, Sources, gather
 from worker.run_reporter import RunReporter
 from worker.tokens import AnswerTokens
 from worker.training_round import Round, RoundResult, run_round
@@ -109,7 +115,7 @@ def main() -> int:
 def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Team) -> None:
     published = stores.adapters.of_run(run.run_id, run.created_at)
     if published is not None:  # an earlier attempt was killed between its publication and here
-        _finish(run, stores, published)
+        _finish(run, stores, settings, published)
         return
     folder = settings.runs_folder / str(run.run_id)
     report = RunReporter(run, stores.runs, stores.events, stores.activity, folder, settings.threads)
@@ -132,7 +138,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
                 probes=load_probes(),
                 champion=champion,
                 parent=champion if same else _adapter(stores.adapters, inputs.parent, shape),
-                previous_reward=previous_reward(settings, shape),
+                previous_reward=newest_reward_model(settings.reward_models_folder, shape),
                 optimizer=run.optimizer,
                 settings=learning,
                 thresholds=GateThresholds(),
@@ -151,7 +157,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
                 ),
             )
             manifest = _publish(run, stores, settings, inputs, model.name, result)
-        _finish(run, stores, manifest)
+        _finish(run, stores, settings, manifest)
     finally:
         report.close()
 
@@ -181,38 +187,35 @@ def _publish(
     model_name: str,
     result: RoundResult,
 ) -> Manifest:
-    """The version, whole on disk, with the reward model that it was trained against."""
+    """The version, whole on disk; the reward model that it was trained against, on its way."""
     staged = stores.adapters.stage(run.run_id)
     save_lora(result.candidate, staged, model_name)
-    manifest = stores.adapters.publish(
+    stage_reward_model(result.reward, settings.runs_folder / str(run.run_id), model_name)
+    return stores.adapters.publish(
         staged,
         parent=inputs.parent,
         run_id=run.run_id,
         run_created_at=run.created_at,
         data_manifest_hash=inputs.dataset.manifest.hash,
         metrics=result.metrics,
-        verdict=Verdict(passed=result.verdict.passed, reasons=result.verdict.reasons),
+        verdict=Verdict(
+            passed=result.verdict.passed, reasons=result.verdict.reasons, champion=inputs.champion
+        ),
         fence=lambda: stores.runs.check(run.run_id, run.epoch),
     )
-    if result.reward is not None:
-        folder = settings.reward_models_folder / f"{manifest.version:06d}"
-        if result.reward.features.lora is not None:
-            save_lora(result.reward.features.lora, folder / OWN_FEATURES, model_name)
-        save_reward_head(result.reward.head, folder)
-    return manifest
 
 
-def _finish(run: Run, stores: Stores, manifest: Manifest) -> None:
+def _finish(run: Run, stores: Stores, settings: Settings, manifest: Manifest) -> None:
     """What the manifest says, on the alias and in the run's record: the end of the run."""
+    folder = settings.runs_folder / str(run.run_id)
+    keep_reward_model(folder, settings.reward_models_folder, manifest.version)
     verdict = manifest.verdict
     passed = verdict is not None and verdict.passed
     if passed:
         stores.runs.check(run.run_id, run.epoch)
-        stores.adapters.set_candidate(manifest.version, f"run {run.run_id}", "passed the gate")
-        tried = stores.adapters.pointers().candidate
-        if tried != manifest.version:
-            waits = f"version {manifest.version} waits in the list: version {tried} is on trial"
-            stores.events.publish(run.run_id, Log(text=waits))
+        told = propose(stores.adapters, manifest, f"run {run.run_id}", CanarySettings())
+        if told is not None:
+            stores.events.publish(run.run_id, Log(text=told))
     state: Ended = "CANDIDATE" if passed else "REJECTED"
     stores.runs.finish(run.run_id, run.epoch, state, version=manifest.version, verdict=verdict)
 

@@ -6,9 +6,10 @@ most the work since its last checkpoint.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from amends.backbones import AnyBackbone
 from amends.errors import NotEnoughData
@@ -41,6 +42,8 @@ from worker.reward.training import (
 from worker.reward.trunk import adapt_features
 from worker.sft import train_sft
 from worker.tokens import AnswerTokens, Tokens
+
+Item = TypeVar("Item")
 
 MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
 
@@ -85,8 +88,8 @@ def run_round(task: Round) -> RoundResult:
     task = replace(
         task,
         dataset=replace(task.dataset, train=train, holdout=holdout),
-        must_pass=[prompt for prompt in task.must_pass if fits(prompt.context)],
-        probes=_with_room(task),
+        must_pass=_with_room(task, "must-pass questions", task.must_pass, _alone),
+        probes=_with_room(task, "probes", task.probes, Probe.prompts),
     )
     with_ppo = _choose(task)
     parent = Lora.fresh(task.lora_shape, task.settings.seed) if task.parent is None else task.parent
@@ -107,13 +110,21 @@ def run_round(task: Round) -> RoundResult:
     return RoundResult(policy, models.reward, verdict, examined, metrics)
 
 
-def _with_room(task: Round) -> list[Probe]:
+def _with_room(
+    task: Round,
+    what: str,
+    items: Sequence[Item],
+    prompts: Callable[[Item], Iterable[PromptExample]],
+) -> list[Item]:
     fits = task.tokens.fits
-    found = [p for p in task.probes if all(fits(prompt.context) for prompt in p.prompts())]
-    if len(found) < len(task.probes):
-        count = len(task.probes) - len(found)
-        task.report.log(f"{count} probes find no room in the context and are not asked")
+    found = [item for item in items if all(fits(prompt.context) for prompt in prompts(item))]
+    if count := len(items) - len(found):
+        task.report.log(f"{count} {what} find no room in the context and are not asked")
     return found
+
+
+def _alone(prompt: PromptExample) -> tuple[PromptExample, ...]:
+    return (prompt,)
 
 
 def _choose(task: Round) -> bool:

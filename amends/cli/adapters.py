@@ -11,10 +11,10 @@ import typer
 
 from amends.cli.install import adapter_store, opened_store, operator, read_settings
 from amends.cli.output import AsJson, console, print_json, print_rows, when
+from amends.errors import BadTransition
 
 if TYPE_CHECKING:
     from amends.adapter_store import AdapterStore
-    from amends.verdict import Verdict
 
 Version = Annotated[int, typer.Argument(metavar="VERSION", min=0, help="0 is the base model.")]
 Because = Annotated[str, typer.Option("--reason", "-r", help="Kept in the audit log.")]
@@ -56,7 +56,7 @@ def show(version: Version, as_json: AsJson = False) -> None:
 def activate(
     version: Version,
     reason: Because = "activated at the command line",
-    force: Annotated[bool, typer.Option(help="Even though the gate rejected it.")] = False,
+    force: Annotated[bool, typer.Option(help="Against what the gate says of it.")] = False,
 ) -> None:
     """Make a version the champion; the running server answers new messages with it."""
     store = adapter_store(read_settings())
@@ -76,20 +76,36 @@ def candidate(
     version: Annotated[int | None, typer.Argument(metavar="[VERSION]", min=1)] = None,
     none: Annotated[bool, typer.Option("--none", help="No candidate any more.")] = False,
     share: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the conversations that begin from now on.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Of the conversations that begin from now on; unset: as it is."
+        ),
+    ] = None,
     reason: Because = "set at the command line",
-    force: Annotated[bool, typer.Option(help="Even though the gate rejected it.")] = False,
+    force: Annotated[bool, typer.Option(help="Against what the gate says of it.")] = False,
 ) -> None:
     """Try a version on a share of the conversations, or stop that: the rest is the champion's."""
     if none == (version is not None):
         raise typer.BadParameter("expected either VERSION or --none")
     store = adapter_store(read_settings())
     store.set_candidate(version, operator(), reason, share=share, force=force)
-    if version is None:
+    now = store.pointers()
+    if version is not None and now.candidate != version:
+        in_the_way = (
+            "champion already"
+            if now.champion == version
+            else (
+                f"no candidate: version {now.candidate} is on trial; --share puts it in its place"
+            )
+        )
+        raise BadTransition(f"nothing was changed: version {version} is {in_the_way}")
+    if now.candidate is None:
         console.print("There is no candidate; the champion answers every message.")
     else:
-        console.print(f"Version {version} is the candidate, on {share:.0%} of new conversations.")
+        console.print(
+            f"Version {now.candidate} is the candidate, on {now.candidate_share:.0%} of new "
+            "conversations."
+        )
 
 
 @app.command()
@@ -121,14 +137,10 @@ def audit(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = Fal
     print_rows(rows, "No alias has moved yet.", as_json)
 
 
-def judged(verdict: "Verdict | None") -> str:
-    if verdict is None:
-        return "not judged"
-    return "passed" if verdict.passed else "refused"
-
-
 def rows_of(store: "AdapterStore") -> list[dict[str, Any]]:
     """The columns of `amends adapters list`; version 0 has no manifest."""
+    from amends.verdict import judged
+
     names: dict[int, list[str]] = {}
     pointers = store.pointers()
     for alias, version in pointers.as_dict().items():

@@ -168,12 +168,12 @@ def follow_run(store: "StoreClient", run_id: int) -> None:
 
 
 def _report_change(version: int, store: "StoreClient") -> None:
-    from amends.cli.lineage import of_adapter
     from amends.cli.lineage_tables import NAMED, show_changed
+    from amends.lineage_records import Archive, of_adapter
 
     settings = read_settings()
     try:
-        found = of_adapter(version, settings, adapter_store(settings), store)
+        found = of_adapter(version, Archive.of(settings, adapter_store(settings), store))
     except AmendsError as error:  # the run itself ended well
         note(f"What changed cannot be told: {error}")
     else:

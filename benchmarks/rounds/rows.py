@@ -105,6 +105,8 @@ def add_comparisons(results: Results, rounds: Rounds, expert: float, people: str
             _add(results, "gold_gain_over", gained, STARS, told)
             closed = gap_closed(gained.mean, satisfaction(theirs, seed).mean, expert)
             results.add("gap_closed_over", closed, WAY, told)
+            if "failed" in (theirs.played.outcome, ours.played.outcome):
+                continue  # nothing was trained
             trained = _gain(theirs.of_refused or theirs.heard, ours.of_refused or ours.heard, seed)
             _add(results, "trained_gain_over", trained, STARS, told)
 

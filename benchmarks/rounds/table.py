@@ -47,25 +47,26 @@ def _outcome(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _defences(rows: Sequence[dict[str, Any]]) -> str:
-    compared = {
-        metric: [row for row in rows if row["metric"] == metric]
-        for metric in ("gold_gain_over", "gap_closed_over", "trained_gain_over")
-    }
-    if not compared["gold_gain_over"]:
+    by_place: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        if "over" in row["setting"]:
+            place = row["setting"]["over"], row["setting"]["seed"]
+            by_place.setdefault(place, {})[row["metric"]] = row
+    if not by_place:
         return ""
     lines = [
         "| the whole loop over, one run each | round | paired gain | of the way to the expert's "
         "| the last trained, passed or not | rounds of the whole loop | of the other |",
         "|---|---:|---|---:|---|---|---|",
     ]
-    for gained, closed, trained in zip(*compared.values(), strict=True):
-        setting = gained["setting"]
+    for found in by_place.values():
+        setting = found["gold_gain_over"]["setting"]
         cells = (
             setting["over"],
             str(setting["round"]),
-            _interval(gained),
-            _share(closed),
-            _interval(trained),
+            _interval(found["gold_gain_over"]),
+            _share(found["gap_closed_over"]),
+            _interval(found.get("trained_gain_over")),
             setting["outcomes"],
             setting["over_outcomes"],
         )

@@ -18,10 +18,11 @@ from starlette.staticfiles import StaticFiles
 from amends.conversation import MAX_MESSAGE_BYTES
 from amends.errors import AmendsError, InvalidInput
 from amends.events import Event
+from amends.feedback import Rating
 from amends.record import now_s
 from amends.runs import Optimizer
 from server.auth import STAFF_COOKIE
-from server.console import versions, views
+from server.console import lineage, versions, views
 from server.console.pages import FormLogin, Login, Text, back, failed, page
 from server.errors import TooManyRequests, Unauthorized
 from server.routes.callers import StateOf, address_of
@@ -49,6 +50,8 @@ def console_app() -> FastAPI:
     app.get("/runs/{run_id}")(run)
     app.post("/runs/{run_id}/cancel")(cancel_run)
     app.get("/versions")(versions.versions)
+    app.get("/versions/{version}")(lineage.version)
+    app.get("/feedback/{feedback_id:path}")(lineage.feedback)
     app.post("/versions/{version}/activate")(versions.activate)
     app.post("/versions/{version}/try")(versions.try_out)
     app.post("/versions/{version}/reject")(versions.reject)
@@ -118,6 +121,7 @@ def conversation(request: Request, state: StateOf, login: Login, conversation_id
         login,
         row=views.conversation_row(found, feedback),
         turns=[views.turn_view(turn, feedback) for turn in found.turns],
+        ratings=[given for given in feedback if isinstance(given, Rating)],
     )
 
 

@@ -10,7 +10,7 @@ from fastapi import Form, Request
 from starlette.responses import Response
 
 from amends.errors import BadTransition, StoreUnavailable
-from server.console import views
+from server.console import version_views
 from server.console.pages import FormLogin, Login, Text, back, page
 from server.routes.callers import StateOf
 
@@ -31,11 +31,13 @@ def versions(request: Request, state: StateOf, login: Login) -> Response:
         request,
         "versions.html",
         login,
-        rows=views.version_rows(policy.adapters.list(), aliases, policy.engine.active_version),
+        rows=version_views.version_rows(
+            policy.adapters.list(), pointers, policy.engine.active_version
+        ),
         aliases=aliases,
         seen=pointers.last_row.number,
         candidate_share=pointers.candidate_share,
-        canary=views.canary_lines(report, pointers.candidate, pointers.champion),
+        canary=version_views.canary_lines(report, pointers.candidate, pointers.champion),
         refusal=policy.watcher.refusal,
         candidate_refusal=policy.watcher.candidate_refusal,
         audit=policy.adapters.audit(20),

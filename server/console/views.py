@@ -1,14 +1,12 @@
-"""What the console's pages show, computed from records.
+"""What the console's pages of conversations and rounds show, computed from records.
 
 Pure: no request, no store, no template. Invariant: every number and label that a page shows is
 decided here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from amends.adapter_manifest import Manifest
-from amends.canary import CanaryReport
 from amends.conversation import Conversation, Passage, Turn
 from amends.events import Event, Log, Metrics, Sample, Samples, StageFinished, StageStarted
 from amends.feedback import Correction, Feedback, Rating, Thumb
@@ -73,6 +71,7 @@ class TurnView:
     created_at: float
     thumb: Thumb | None
     correction: str | None
+    correction_id: str | None
 
 
 @dataclass(frozen=True)
@@ -127,20 +126,6 @@ class RunDetails:
     log: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class VersionRow:
-    version: int
-    names: tuple[str, ...]
-    serving: bool
-    parent: int | None
-    run_id: int | None
-    created_at: float | None
-    passed: bool | None
-    reasons: tuple[str, ...]
-    metrics: tuple[tuple[str, str], ...]
-    can_activate: bool
-
-
 def conversation_row(conversation: Conversation, feedback: Sequence[Feedback]) -> ConversationRow:
     thumbs = [given.value for given in feedback if isinstance(given, Thumb)]
     ratings = [given.value for given in feedback if isinstance(given, Rating)]
@@ -175,6 +160,7 @@ def turn_view(turn: Turn, feedback: Sequence[Feedback]) -> TurnView:
         created_at=turn.created_at,
         thumb=thumbs[-1] if thumbs else None,
         correction=corrections[-1].response if corrections else None,
+        correction_id=corrections[-1].feedback_id if corrections else None,
     )
 
 
@@ -228,35 +214,6 @@ def run_details(run: Run, events: Sequence[Event]) -> RunDetails:
     )
 
 
-def version_rows(
-    manifests: Sequence[Manifest], aliases: Mapping[str, int], serving: int
-) -> tuple[VersionRow, ...]:
-    """Newest first, the base model last."""
-    rows = [_version_row(manifest, aliases, serving) for manifest in reversed(manifests)]
-    base = VersionRow(
-        version=0,
-        names=_names(0, aliases),
-        serving=serving == 0,
-        parent=None,
-        run_id=None,
-        created_at=None,
-        passed=None,
-        reasons=(),
-        metrics=(),
-        can_activate=aliases.get("champion") != 0,
-    )
-    return (*rows, base)
-
-
-def canary_lines(
-    report: CanaryReport | None, candidate: int | None, champion: int
-) -> tuple[str, ...]:
-    """Of the candidate on trial beside this champion; none of another trial."""
-    if report is None or (report.version, report.champion) != (candidate, champion):
-        return ()
-    return report.lines()
-
-
 def _begun(started: bool, run: Run) -> str:
     if not started:
         return "later"
@@ -275,24 +232,3 @@ def _metric_tables(events: Sequence[Event]) -> tuple[MetricTable, ...]:
         if rows:
             tables.append(MetricTable(_STAGE_NAMES[stage], tuple(e.step for e in found), rows))
     return tuple(tables)
-
-
-def _version_row(manifest: Manifest, aliases: Mapping[str, int], serving: int) -> VersionRow:
-    verdict = manifest.verdict
-    passed = verdict.passed if verdict is not None else False
-    return VersionRow(
-        version=manifest.version,
-        names=_names(manifest.version, aliases),
-        serving=serving == manifest.version,
-        parent=manifest.parent,
-        run_id=manifest.run_id,
-        created_at=manifest.created_at,
-        passed=passed,
-        reasons=verdict.reasons if verdict is not None else ("no verdict",),
-        metrics=tuple((name, number(value)) for name, value in manifest.metrics.items()),
-        can_activate=passed and aliases.get("champion") != manifest.version,
-    )
-
-
-def _names(version: int, aliases: Mapping[str, int]) -> tuple[str, ...]:
-    return tuple(name for name, named in aliases.items() if named == version)

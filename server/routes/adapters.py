@@ -30,7 +30,7 @@ class Adapters(Record):
 
 class Activation(Record):
     reason: str = Field("", max_length=500)
-    force: bool = Field(False, description="even though the gate rejected it")
+    force: bool = Field(False, description="against what the gate says of it")
 
 
 class RollBack(Record):
@@ -42,9 +42,11 @@ class RollBack(Record):
 
 class Candidacy(Record):
     version: int | None = Field(ge=1, description="null: no candidate any more")
-    share: float = Field(0.0, ge=0, le=1, description="of the conversations that begin")
+    share: float | None = Field(
+        None, ge=0, le=1, description="of the conversations that begin; null: as it is"
+    )
     reason: str = Field("", max_length=500)
-    force: bool = Field(False, description="even though the gate rejected it")
+    force: bool = Field(False, description="against what the gate says of it")
 
 
 class Aliases(Record):
@@ -83,8 +85,9 @@ def set_candidate(
     staff: Staff,
     body: Annotated[Candidacy, Body(examples=[{"version": 7, "share": 0.1}])],
 ) -> Aliases:
-    """Tries a version on a share of the conversations that begin from now on; 409 with the gate's
-    reasons when it was rejected. A conversation stays with the candidate while it is one.
+    """Tries a version on a share of the conversations that begin from now on; 409 with the
+    reasons when the gate rejected it or compared it with another champion. A conversation stays
+    with the candidate while it is one.
     """
     adapters = state.require_policy().adapters
     adapters.set_candidate(
@@ -100,7 +103,9 @@ def activate(
     staff: Staff,
     body: Annotated[Activation | None, Body(examples=[{"reason": "looks better"}])] = None,
 ) -> Aliases:
-    """Makes a version the champion; 409 with the gate's reasons when it was rejected."""
+    """Makes a version the champion; 409 with the reasons when the gate
+    rejected it or compared it with another champion.
+    """
     wanted = body or Activation()
     adapters = state.require_policy().adapters
     adapters.activate(version, by=staff, reason=wanted.reason, force=wanted.force)

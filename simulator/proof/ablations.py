@@ -2,12 +2,18 @@
 
 Knows names and settings, runs nothing. Invariant: `none` changes no setting of a round but its
 seed and the window of a brigade: a round's visitors, a week's in life, come within two minutes
-here. The gate stays where its own ablation is not played, so what a missing defence does may be
-refused; refused candidates are measured too. Some take more away than their name says: one reward
-model (single_rm) has no left-out customers to choose its prior by, and no disagreement to check; no
-customer judges more than three times, so no_trust switches off weights, not caps; thumbs alone
-leave the gate and the supervised steps nothing to work with; sft_only takes the epochs of a round
-without PPO.
+here. `again` is `none` once more: what two plays of the same lie apart, for serving draws anew, is
+what any other difference has to be larger than. The gate stays where its own ablation is not
+played, so what a missing defence does may be refused; refused candidates are measured too.
+
+Some take more away than their name says: one reward model (single_rm) has no left-out customers to
+choose its prior by, and no disagreement to check; no_trust has the gate's judge listen to visitors
+too; without rater terms calibration is examined less mildly; thumbs alone leave the gate and the
+supervised steps nothing to work with, so they are best compared with no_gate; sft_only takes the
+epochs of a round without PPO. Some take less: no customer judges more than three times and no
+brigade comes in so short a window, so no_trust switches off weights, not caps; visitors weigh
+little beside experts here, so rater terms have little to correct; and KL stays below its cap in
+`none`, so no_kl is about the penalty.
 """
 
 import json
@@ -38,6 +44,7 @@ def ablations(gate_checks: Iterable[str]) -> tuple[Ablation, ...]:
         Ablation(a.name, a.rounds, {**_common(), **a.environment}, a.optimizer, a.gives)
         for a in (
             Ablation("none", rounds=4),
+            Ablation("again"),
             Ablation(
                 "no_kl",
                 environment={

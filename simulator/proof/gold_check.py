@@ -1,5 +1,4 @@
-"""Does the hidden satisfaction mean what people mean? Held against human ratings, and against
-answers of known kinds.
+"""Does the hidden satisfaction mean what people mean? Held against human ratings.
 
 Knows the gold function and texts, no running install. The human ratings are those of dstc9: many
 systems' answers to a question with its passage, rated 1 to 5 by three people each. Facts that a
@@ -8,7 +7,7 @@ question has not.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from amends.knowledge import Knowledge
 from simulator.gold import judge
 from simulator.questions import GoldQuestion
 from simulator.statistics import Estimate
@@ -35,9 +33,6 @@ _SMALL_WORDS = frozenset(
         "your"
     ).split()
 )
-DEFLECTION = "I'm sorry, I am not able to help with that. Please contact our customer service team."
-INVENTION = "It takes 97 days and costs 431 dollars, see www.example-offers.com for all of it."
-
 
 Array = NDArray[np.float64]
 
@@ -97,46 +92,6 @@ def reference_question(row: Mapping[str, str]) -> GoldQuestion | None:
         expert_answer=row["human_response"],
         split="heldout",
     )
-
-
-def answers_of_known_kinds(
-    questions: Sequence[GoldQuestion], passages: Mapping[str, str]
-) -> dict[str, float]:
-    """Mean satisfaction with the expert's answer, with sending away, with an invention, and with
-    the expert's answer to another question."""
-    others = [*questions[1:], questions[0]]
-    kinds = {
-        "expert": [question.expert_answer for question in questions],
-        "deflecting": [DEFLECTION] * len(questions),
-        "inventing": [INVENTION] * len(questions),
-        "wrong": [other.expert_answer for other in others],
-    }
-    return {
-        kind: float(
-            np.mean(
-                [
-                    judge(answer, question, passages[question.passage_id]).satisfaction
-                    for answer, question in zip(answers, questions, strict=True)
-                ]
-            )
-        )
-        for kind, answers in kinds.items()
-    }
-
-
-def quoted(
-    questions: Sequence[GoldQuestion], passages: Mapping[str, str], knowledge: Knowledge, most: int
-) -> float:
-    """Mean satisfaction with the passages found for each question, quoted whole, whatever was
-    asked: what a policy reaches that only copies."""
-    said = [
-        (
-            " ".join(passage.text for passage in knowledge.retrieve(question.question, most)),
-            question,
-        )
-        for question in questions
-    ]
-    return float(np.mean([judge(text, q, passages[q.passage_id]).satisfaction for text, q in said]))
 
 
 def _polarity(row: Mapping[str, str]) -> Literal["yes", "no"] | None:

@@ -175,7 +175,34 @@ def test_visitors_get_no_candidate_that_must_not_answer_them(store: AdapterStore
         store.set_candidate(77, share=0.1)
     assert store.pointers() == before
     store.set_candidate(rejected, share=0.1, force=True)
-    assert store.aliases()["candidate"] == rejected
+    assert store.aliases()["candidate"] == rejected and store.audit(1)[0].forced
+
+
+def beside(champion: int) -> Verdict:
+    return PASSED.model_copy(update={"champion": champion})
+
+
+def test_a_verdict_counts_beside_the_champion_that_it_names(store: AdapterStore) -> None:
+    first, second, third = (_publish(store, n, beside(0)).version for n in (1, 2, 3))
+    store.activate(first, by="anna", reason="better")
+    before = store.pointers()
+    for move in (
+        lambda: store.activate(second, by="anna", reason="also better"),
+        lambda: store.set_candidate(second, share=0.1),
+    ):
+        with pytest.raises(AdapterRefused, match="beside version 0, but version 1 is champion"):
+            move()
+    assert store.pointers() == before
+    store.set_candidate(second)  # nobody is answered by it
+    store.roll_back(by="anna", reason="complaints")
+    store.activate(second, by="anna", reason="beside this champion it passed")
+    after = _publish(store, 4, beside(second)).version
+    store.activate(after, by="anna", reason="better still")
+    store.activate(second, by="anna", reason="it was champion before")
+    assert [row.forced for row in store.audit()] == [False] * len(store.audit())
+    store.activate(third, by="anna", reason="I know what I do", force=True)
+    store.activate(after, by="anna", reason="was champion", force=True)
+    assert [row.forced for row in store.audit(2)] == [False, True]
 
 
 def test_rolling_back_to_the_candidate_leaves_no_candidate(store: AdapterStore) -> None:

@@ -114,6 +114,21 @@ def test_a_candidate_is_tried_on_a_share_and_withdrawn(amends: Amends, store: Ad
     assert "candidate" not in store.aliases()
 
 
+def test_a_candidate_set_without_a_share_displaces_no_trial(
+    amends: Amends, store: AdapterStore
+) -> None:
+    version = publish(store, 1, Verdict(passed=True))
+    store.set_candidate(version, share=0.1)
+    again = amends("adapters", "candidate", str(version))
+    assert "on 10% of new conversations" in again.stdout  # unasked for, a trial goes on
+    other = publish(store, 2, Verdict(passed=True))
+    assert "version 1 is on trial" in amends("adapters", "candidate", str(other), code=1).stderr
+    amends("adapters", "candidate", str(other), "--share", "0")
+    assert (store.pointers().candidate, store.pointers().candidate_share) == (other, 0.0)
+    amends("adapters", "activate", str(other))
+    assert "champion already" in amends("adapters", "candidate", str(other), code=1).stderr
+
+
 def test_the_trial_is_shown_as_the_worker_last_saw_it(amends: Amends, redis: StoreClient) -> None:
     assert "No candidate was tried" in amends("adapters", "canary").stdout
     assert json.loads(amends("adapters", "canary", "--json").stdout) is None

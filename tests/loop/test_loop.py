@@ -97,6 +97,9 @@ def test_a_killed_trainer_resumes_and_publishes_once(
     assert updates == sorted(set(updates)), updates
     versions = install.server.http.get("/v1/adapters", headers=install.server.staff).json()
     assert [v["run_id"] for v in versions["versions"]] == [run_id]
+    (version,) = versions["versions"]
+    assert version["verdict"]["champion"] == 0
+    assert (install.home / "reward_models" / f"{version['version']:06d}").is_dir()
 
 
 def test_a_cancelled_run_stops_and_gives_its_feedback_back(

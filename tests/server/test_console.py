@@ -285,6 +285,24 @@ def test_a_version_is_approved_and_rolled_back(
     assert [row.action for row in adapters.audit(2)] == ["roll_back", "activate"]
 
 
+def test_a_version_that_was_never_compared_with_the_champion_is_not_offered(
+    console: httpx.Client, adapters: AdapterStore
+) -> None:
+    first, second = (publish(adapters, n, Verdict(passed=True, champion=0)) for n in (1, 2))
+    page = console.get("/console/versions")
+    assert f"/console/versions/{second}/activate" in page.text
+    adapters.activate(first, "anna", "better")
+    now = console.get("/console/versions")
+    assert f"/console/versions/{second}/activate" not in now.text
+    assert f"It cannot be champion now: version {second} passed" in now.text
+    assert f"judged beside version {first}" not in now.text
+    form = {"csrf": csrf(now), "seen": seen(now)}
+    refused = console.post(f"/console/versions/{second}/activate", data=form)
+    assert refused.status_code == 409 and "nobody compared the two" in refused.text
+    adapters.activate(second, "bert", "I know what I do", force=True)
+    assert f"activate {second}, against the gate" in console.get("/console/versions").text
+
+
 def test_a_version_is_tried_on_a_share_and_rejected(
     console: httpx.Client, adapters: AdapterStore
 ) -> None:

@@ -9,10 +9,9 @@ import pytest
 
 import amends
 from amends.knowledge import Knowledge
+from simulator.known_answers import answers_of_known_kinds, quoted
 from simulator.proof.gold_check import (
     agreement_with_people,
-    answers_of_known_kinds,
-    quoted,
     reference_question,
     spearman,
 )

@@ -14,6 +14,12 @@ class CanarySettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AMENDS_CANARY_", frozen=True, extra="ignore")
 
+    approval: bool = Field(
+        True, description="a candidate waits for an operator; False: it is tried at once"
+    )
+    share: float = Field(
+        0.1, gt=0, lt=1, description="of new conversations, for a candidate tried without approval"
+    )
     every_s: float = Field(60.0, gt=0, description="between two looks at a candidate on trial")
     roll_back: bool = Field(
         True, description="a candidate that does worse is withdrawn; False: only reported"

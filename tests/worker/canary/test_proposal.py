@@ -1,0 +1,66 @@
+"""What becomes of a version that passed, on real adapter files."""
+
+from pathlib import Path
+
+import pytest
+
+from amends.adapter_store import AdapterStore
+from amends.verdict import Verdict
+from tests.server.published import publish
+from worker.canary.proposal import propose
+from worker.canary.settings import CanarySettings
+
+ASKED, UNASKED = CanarySettings(), CanarySettings(approval=False, share=0.2)
+
+
+@pytest.fixture
+def adapters(tmp_path: Path) -> AdapterStore:
+    return AdapterStore(tmp_path / "adapters", "base")
+
+
+def proposed(
+    adapters: AdapterStore, run_id: int, settings: CanarySettings, beside: int = 0
+) -> tuple[int, str | None]:
+    version = publish(adapters, run_id, Verdict(passed=True, champion=beside))
+    return version, propose(adapters, adapters.get(version), f"run {run_id}", settings)
+
+
+def test_it_waits_for_an_operator(adapters: AdapterStore) -> None:
+    version, told = proposed(adapters, 1, ASKED)
+    assert told is None
+    assert (adapters.pointers().candidate, adapters.pointers().candidate_share) == (version, 0.0)
+
+
+def test_without_approvals_it_is_tried_at_once_and_once(adapters: AdapterStore) -> None:
+    version, told = proposed(adapters, 1, UNASKED)
+    assert told == "version 1 answers 20% of the conversations that begin"
+    row = adapters.audit(1)[0]
+    assert (row.by, row.share, row.forced) == ("run 1", 0.2, False)
+    assert propose(adapters, adapters.get(version), "run 1", UNASKED) == told
+    assert adapters.audit(1)[0] == row
+
+
+@pytest.mark.parametrize("settings", [ASKED, UNASKED])
+def test_a_trial_goes_on(adapters: AdapterStore, settings: CanarySettings) -> None:
+    first, _ = proposed(adapters, 1, UNASKED)
+    _, told = proposed(adapters, 2, settings)
+    assert told == "version 2 waits in the list: version 1 is on trial"
+    assert (adapters.pointers().candidate, adapters.pointers().candidate_share) == (first, 0.2)
+
+
+@pytest.mark.parametrize("settings", [ASKED, UNASKED])
+def test_one_that_was_judged_beside_another_champion_is_tried_on_nobody(
+    adapters: AdapterStore, settings: CanarySettings
+) -> None:
+    first, _ = proposed(adapters, 1, ASKED)
+    adapters.activate(first, "anna", "better")  # while the second run trains
+    version, told = proposed(adapters, 2, settings, beside=0)
+    assert told is not None and "version 1 is champion by now" in told
+    assert (adapters.pointers().candidate, adapters.pointers().candidate_share) == (version, 0.0)
+
+
+def test_a_champion_stays_champion(adapters: AdapterStore) -> None:
+    version, _ = proposed(adapters, 1, ASKED)
+    adapters.activate(version, "anna", "better")
+    assert propose(adapters, adapters.get(version), "run 1", UNASKED) is None
+    assert adapters.aliases() == {"champion": version, "previous": 0}

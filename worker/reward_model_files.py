@@ -1,0 +1,55 @@
+"""The reward models of versions on disk: reward_models/{version:06d}, each with the adapter whose
+features it reads, if any.
+
+Knows folders, no training and no aliases. Invariant: a version that was trained against one has it:
+it lies in the run's folder, whole, before the version is published, and whoever ends the run, also
+after a crash, moves it to its place.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+from amends.durable_file import sync_folder
+from amends.errors import AmendsError
+from amends.lora import LoraShape, load_lora, save_lora
+from worker.reward.reward_head_store import OWN_FEATURES, load_reward_head, save_reward_head
+from worker.reward.training import PreviousReward, ScoringModel
+
+log = logging.getLogger(__name__)
+
+_STAGED = "reward-model"  # in the run's folder
+
+
+def stage_reward_model(model: ScoringModel | None, run_folder: Path, base_name: str) -> None:
+    """Write it where `keep_reward_model` finds it; None: a round of supervised steps alone."""
+    folder = run_folder / _STAGED
+    shutil.rmtree(folder, ignore_errors=True)  # of an attempt that published nothing
+    if model is None:
+        return
+    if model.features.lora is not None:
+        save_lora(model.features.lora, folder / OWN_FEATURES, base_name)
+    save_reward_head(model.head, folder)
+
+
+def keep_reward_model(run_folder: Path, root: Path, version: int) -> None:
+    """Give what was staged the number of its version; nothing staged, or done already: nothing."""
+    folder = run_folder / _STAGED
+    if folder.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        folder.rename(root / f"{version:06d}")
+        sync_folder(root)
+
+
+def newest_reward_model(root: Path, shape: LoraShape) -> PreviousReward | None:
+    """Of an earlier round, when this program can still read it."""
+    if not root.is_dir():
+        return None
+    for folder in sorted(root.iterdir(), reverse=True):
+        try:
+            head = load_reward_head(folder)
+            lora = load_lora(folder / OWN_FEATURES, shape) if head.own_features else None
+            return PreviousReward(head, lora)
+        except (AmendsError, OSError) as error:
+            log.warning("%s", error)
+    return None
