@@ -240,7 +240,9 @@ def _reinforced(task: Round, policy: Lora, scorer: ScoringModel, length: LengthL
         )
         state = lead(parts, policy)
         if state.capped:
-            task.report.log(f"KL {state.last_kl:.1f} nats passed the cap: PPO ended early")
+            task.report.log(
+                f"KL {state.last_kl:.1f} nats passed the cap: PPO ends with the policy before"
+            )
         return state.policy.lora.clone()
 
 

@@ -15,7 +15,8 @@ _COURTESY = re.compile(
     r"anything else|what else|something else|any (?:other|more|further) (?:question|request|help)"
     r"|(?:can|may|could|how can|how may) i (?:help|assist)|else (?:i|we) can"
     r"|would you like (?:me )?to (?:book|make|reserve)|(?:have a|enjoy your) (?:nice|great|good)"
-    r"|thank(?:s| you)|you(?:'re| are) welcome|let (?:me|us) know|happy to help"
+    r"|thank(?:s| you)|you(?:'re| are) welcome|happy to help"
+    r"|let (?:me|us) know(?! (?:your|what|which|when|where|who|how|the (?:order|name|date|number)))"
 )
 _NUMBER_WORDS = {
     name: str(value)

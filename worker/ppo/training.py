@@ -6,7 +6,7 @@ had never stopped (on one machine, same thread count).
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -66,6 +66,7 @@ class PpoState:
     policy: ActorCritic
     optimizer: torch.optim.Optimizer
     kl: AdaptiveKl
+    before: Lora  # the last update: what it is taken back to where it went too far
     done: int = 0
     last_kl: float = 0.0
     tokens: float | None = None  # a response's, running mean; None before the first
@@ -76,11 +77,12 @@ class PpoState:
         """Before the first update; trains `lora` itself."""
         policy = ActorCritic(backbone, lora, ValueHead(backbone.hidden_size, backbone.device))
         kl = AdaptiveKl(settings.kl_coef, settings.kl_target, settings.kl_horizon_tokens)
-        return cls(policy, make_optimizer(policy, settings), kl)
+        return cls(policy, make_optimizer(policy, settings), kl, lora.clone())
 
     def save(self) -> dict[str, Any]:
         return {
             "lora": {k: v.detach() for k, v in self.policy.lora.tensors.items()},
+            "before": {k: v.detach() for k, v in self.before.tensors.items()},
             "value_weight": self.policy.value_head.weight.detach(),
             "value_bias": self.policy.value_head.bias.detach(),
             "optimizer": self.optimizer.state_dict(),
@@ -92,18 +94,29 @@ class PpoState:
 
     def restore(self, done: int, state: dict[str, Any]) -> None:
         with torch.no_grad():
-            for name, tensor in state["lora"].items():
-                self.policy.lora.tensors[name].copy_(tensor)
+            self._write(state["lora"])
+            for name, tensor in state["before"].items():
+                self.before.tensors[name].copy_(tensor)
             self.policy.value_head.weight.copy_(state["value_weight"])
             self.policy.value_head.bias.copy_(state["value_bias"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.kl.coef, self.last_kl = state["kl_coef"], state["last_kl"]
         self.done, self.capped, self.tokens = done, state["capped"], state["tokens"]
 
+    def take_back(self) -> None:
+        """The policy of before the last update; the optimiser's moments stay, nothing follows."""
+        self.capped = True
+        with torch.no_grad():
+            self._write(self.before.tensors)
+
+    def _write(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            self.policy.lora.tensors[name].copy_(tensor)
+
 
 def train_ppo(parts: PpoParts, start: Lora) -> PpoState:
-    """Improve a copy of `start` by ppo_updates updates, or until the KL cap. Raises
-    LearningFailed."""
+    """Improve a copy of `start` by ppo_updates updates, or until one passes the KL cap, which is
+    taken back. Raises LearningFailed."""
     settings, backbone = parts.settings, parts.backbone
     state = PpoState.fresh(backbone, start.clone(), settings)
     kept = parts.team.first(parts.checkpoints.newest)
@@ -140,9 +153,10 @@ def one_update(parts: PpoParts, state: PpoState, engine: Engine) -> None:
     if number == 1:
         rollout = _warm_up(state, rollout, settings)
     state.done, state.last_kl = number, rollout.kl_per_response
-    if state.last_kl > settings.kl_cap:  # nothing is learned from what went too far
-        state.capped = True
+    if state.last_kl > settings.kl_cap:
+        state.take_back()
         return
+    state.before = state.policy.lora.clone()
     targets = make_targets(rollout, state.kl.coef, settings)
     numbers = update_values(rollout, targets)
     imitation = Imitation(parts.corrections, settings.ptx_coef, settings.ptx_batch)

@@ -60,8 +60,13 @@ _DEFLECTION = re.compile(
             r"(?:not (?:equipped|able|sure|aware|allowed)|unable|afraid)",
             r"\bi (?:can(?:not|'t| not)|do(?:n't| not)|am not able to) (?:\w+ )?"
             r"(?:have (?:access|(?:\w+ ){0,2}information)|help|assist|know|provide|answer)",
+            r"\bwe (?:can(?:not|'t| not)|are not able to) (?:\w+ )?(?:help|assist)\b",
+            r"\b(?:transfer|connect|hand|pass|put) you (?:over |on |through )?(?:to|with) ",
+            r"\b(?:please|can|could|should) (?:contact|get in touch with|reach out to) us\b"
+            r"(?![^.!?]*(?:\d|@|\bat\b|\bby\b|\bon\b|\bvia\b|\bif\b|\bwithin\b|\bbefore\b))",
             r"\bas an? (?:ai|artificial|language model|virtual|digital|customer[ -]service)\b",
-            r"\b(?:check|contact|consult|visit|reach out to|refer to|call|ask|speak (?:to|with)) "
+            r"\b(?:check|contact|consult|visit|reach out to|refer to|call|ask|e-?mail|"
+            r"speak (?:to|with)|(?:get|be) in touch with) "
             r"(?:\w+ )?(?:our|their|your|its|the) (?:\w+ ){0,2}"
             r"(?:website|support|manager|representative|team|staff|agent|service)\b",
             r"\b(?:no|not have (?:any|the|that)|n't have (?:any|the|that)) (?:\w+ )?information\b",

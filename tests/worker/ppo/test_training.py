@@ -103,7 +103,7 @@ def fresh(model: tuple[Backbone, PromptRenderer]) -> Lora:
 def first_rollout(parts: PpoParts, start: Lora):  # type: ignore[no-untyped-def]
     backbone = parts.backbone
     policy = ActorCritic(backbone, start, ValueHead(backbone.hidden_size))
-    state = PpoState(policy, make_optimizer(policy, parts.settings), None)  # type: ignore[arg-type]
+    state = PpoState(policy, make_optimizer(policy, parts.settings), None, fresh(model))  # type: ignore[arg-type]
     limits = Limits(8, 8, max_positions=256)
     engine = Engine(backbone, start.shape, frozenset({2}), limits)
     episodes = roll_out(parts, state, engine, 1)
@@ -220,7 +220,9 @@ def test_the_kl_cap_ends_the_round_early(
 ) -> None:
     settings = SETTINGS.model_copy(update={"kl_cap": 1e-4, "ppo_updates": 9})
     state = train_ppo(make_parts(model, tmp_path, settings), fresh(model))
-    assert state.capped and state.done < 9
+    assert state.capped and state.done == 2 and state.last_kl > 1e-4
+    for name, tensor in fresh(model).tensors.items():  # the update that went too far is taken back
+        assert torch.equal(state.policy.lora.tensors[name], tensor), name
 
 
 def test_scores_that_tell_nothing_apart_fail_loudly(

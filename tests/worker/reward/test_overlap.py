@@ -87,6 +87,10 @@ def test_yes_and_no_agree_or_contradict(question: str, response: str, expected: 
         "I\u2019m not able to help with that.",
         "Please contact our customer support team.",
         "Please check the hotel's website or ask their staff.",
+        "We cannot help with that.",
+        "Let me transfer you to a human colleague.",
+        "Please get in touch with us.",
+        "Please email our support team.",
     ],
 )
 def test_deflections_are_recognised(response: str) -> None:
@@ -99,6 +103,10 @@ def test_deflections_are_recognised(response: str) -> None:
         "You can call a taxi at the door.",
         "Yes, within 30 days.",
         "We cannot refund gift cards.",
+        "We are not able to ship to Norway.",
+        "Please contact us at help@tarn.example.",
+        "Please contact us within 30 days of delivery.",
+        "The driver will hand it to your neighbour.",
         "",
     ],
 )
@@ -108,7 +116,10 @@ def test_answers_are_not_deflections(response: str) -> None:
 
 def test_a_courtesy_is_not_a_question_back() -> None:
     assert not asks_back("Yes, within 30 days. Is there anything else I can help you with?")
+    assert not asks_back("Sure. Would you let me know if it worked?")
     assert asks_back("Which shoes did you buy?")
+    assert asks_back("Could you let me know your order number?")
+    assert asks_back("Please let us know which size you wear, will you?")
 
 
 def test_promises_and_contacts_count_only_without_a_passage() -> None:
