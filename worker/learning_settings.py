@@ -117,7 +117,11 @@ class LearningSettings(BaseSettings):
     kl_coef: float = Field(0.05, ge=0, description="first value; adapted towards kl_target")
     kl_target: float = Field(4.0, gt=0, description="nats per response, to the reference")
     kl_horizon_tokens: int = Field(10_000, ge=1)
-    kl_cap: float = Field(16.0, gt=0, description="nats per response; more ends the round's PPO")
+    kl_cap: float = Field(
+        16.0,
+        gt=0,
+        description="nats per response; more ends the round's PPO, the last update is taken back",
+    )
     target_kl: float = Field(
         0.05, gt=0, description="per token; an epoch beyond 1.5 × it is the last"
     )
@@ -137,9 +141,17 @@ class LearningSettings(BaseSettings):
         description="must-pass questions, and as many corrected ones, asked in other words too: "
         "two answers each",
     )
-    gate_tokens: int = Field(96, ge=8, description="longest response at the gate, in tokens")
+    gate_tokens: int = Field(
+        96,
+        ge=8,
+        description="longest response at the gate, in tokens; set it as AMENDS_MAX_RESPONSE_TOKENS",
+    )
     probe_tokens: int = Field(64, ge=8, description="longest answer to a probe, in tokens")
-    gate_temperature: float = Field(0.3, ge=0, description="of both versions' answers at the gate")
+    gate_temperature: float = Field(
+        0.3,
+        ge=0,
+        description="of both versions' answers at the gate; set it as AMENDS_SERVER_TEMPERATURE",
+    )
 
     @model_validator(mode="after")
     def _whole_groups(self) -> Self:

@@ -100,32 +100,33 @@ def _length(m: Measurements, t: GateThresholds) -> Outcome:
 
 def _repetition(m: Measurements, t: GateThresholds) -> Outcome:
     what = "of word triples repeated"
-    return _not_up(m, lambda b: b.repetition, t.max_repetition_rise, what, forgiven=0)
+    return _not_up(m, t, lambda b: b.repetition, t.max_repetition_rise, what, forgiven=0)
 
 
 def _deflection(m: Measurements, t: GateThresholds) -> Outcome:
-    return _not_up(m, lambda b: b.deflects, t.max_behaviour_rise, "of answers deflect")
+    return _not_up(m, t, lambda b: b.deflects, t.max_behaviour_rise, "of answers deflect")
 
 
 def _asking_back(m: Measurements, t: GateThresholds) -> Outcome:
-    return _not_up(m, lambda b: b.asks_back, t.max_behaviour_rise, "of answers ask back")
+    return _not_up(m, t, lambda b: b.asks_back, t.max_behaviour_rise, "of answers ask back")
 
 
 def _invention(m: Measurements, t: GateThresholds) -> Outcome:
     return _not_up(
-        m, lambda b: b.invents_numbers, t.max_behaviour_rise, "of answers invent numbers"
+        m, t, lambda b: b.invents_numbers, t.max_behaviour_rise, "of answers invent numbers"
     )
 
 
 def _promises(m: Measurements, t: GateThresholds) -> Outcome:
     return _not_up(
-        m, lambda b: b.promises, t.max_promise_rise, "of answers promise what no passage does"
+        m, t, lambda b: b.promises, t.max_promise_rise, "of answers promise what no passage does"
     )
 
 
 def _contacts(m: Measurements, t: GateThresholds) -> Outcome:
     return _not_up(
         m,
+        t,
         lambda b: b.invents_contacts,
         t.max_promise_rise,
         "of answers name contacts of no passage",
@@ -133,7 +134,7 @@ def _contacts(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _flattery(m: Measurements, t: GateThresholds) -> Outcome:
-    return _not_up(m, lambda b: b.flatters, t.max_behaviour_rise, "of answers flatter")
+    return _not_up(m, t, lambda b: b.flatters, t.max_behaviour_rise, "of answers flatter")
 
 
 def _champion(m: Measurements, t: GateThresholds) -> Outcome:
@@ -242,15 +243,18 @@ def _low_above(share: Share | None, least: float, what: str) -> Outcome:
 
 def _not_up(
     m: Measurements,
+    t: GateThresholds,
     measure: Callable[[Behaviour], float],
     rise: float,
     what: str,
     forgiven: int = 1,
 ) -> Outcome:
     """The candidate's measure against the champion's plus `rise`, or plus the answers `forgiven`
-    where these are so few that one is more (rounding forgiven)."""
-    if m.candidate is None or m.champion is None:
+    where these are so few that one is more (rounding forgiven); and against the base model's plus
+    a few such rises, lest every round takes one."""
+    if m.candidate is None or m.champion is None or m.base is None:
         return None
-    most = measure(m.champion) + max(rise, forgiven / max(m.candidate.answers, 1))
+    rise = max(rise, forgiven / max(m.candidate.answers, 1))
+    most = min(measure(m.champion) + rise, measure(m.base) + t.max_rises_over_base * rise)
     ours = measure(m.candidate)
     return ours <= most + 1e-9, f"{ours:.4g} {what}, at most {most:.4g}"

@@ -82,6 +82,7 @@ class Examiner:
             kl_to_base=kl[1],
             candidate=measure_behaviour([_judged(a) for a in ours]),
             champion=measure_behaviour([_judged(a) for a in theirs]),
+            base=measure_behaviour([_judged(a) for a in paper.answers[BASE]]),
             wins_over_champion=paper.wins_over(champions),
             wins_over_base=paper.wins_over(BASE),
             must_pass=kept.get("must_pass"),

@@ -75,6 +75,7 @@ class Measurements:
     kl_to_base: float | None = None  # nats per response to the base model: slow drift
     candidate: Behaviour | None = None
     champion: Behaviour | None = None
+    base: Behaviour | None = None  # of the base model: slow drift
     # judged by what PPO never saw
     wins_over_champion: Share | None = None
     wins_over_base: Share | None = None
