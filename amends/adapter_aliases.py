@@ -1,6 +1,7 @@
 """Which version is champion, candidate, previous; and who moved them, why, when.
 
-Knows no adapter files. Schema 1 of aliases.json had no `candidate_share`: it is read as 0, and the
+Knows no adapter files. Another champion ends a candidacy: nobody compared the candidate with it.
+Schema 1 of aliases.json had no `candidate_share`: it is read as 0, and the
 next move writes schema 2. Invariants: a move and its audit row are one atomic write (the row
 travels in aliases.json and is copied to audit.jsonl; what a crash kept from being copied is copied
 by the next writer); rows are only ever appended.
@@ -41,7 +42,7 @@ def candidate_after(before: int | None, row: AuditRow) -> int | None:
     """The candidate once this row is written, where `before` was it."""
     if row.action == "set_candidate":
         return row.version
-    return None if row.action == "new_line" or row.champion == before else before
+    return before if row.action == "publish" else None
 
 
 class Aliases(Record):
@@ -132,7 +133,7 @@ class AliasFile:
         reason: str,
         forced: bool = False,
     ) -> Aliases:
-        """`version` is champion, and the candidate no more."""
+        """`version` is champion, and no version the candidate."""
         return self.move(
             before,
             action=action,
@@ -140,7 +141,7 @@ class AliasFile:
             by=by,
             reason=reason,
             champion=version,
-            candidate=None if before.candidate == version else before.candidate,
+            candidate=None,
             history=history,
             forced=forced,
         )
@@ -154,12 +155,15 @@ class AliasFile:
         reason: str,
         forced: bool = False,
     ) -> Aliases:
-        """`share` None: the one that it has; and another that answers visitors keeps its place. As
-        it is already: nothing is written."""
+        """`share` None: the one that it has. As it is already: nothing is written. BadTransition:
+        another one answers visitors, and no share says that this is meant."""
         if version == before.candidate and share in (None, before.candidate_share):
             return before
         if version is not None and share is None and before.candidate_share:
-            return before
+            raise BadTransition(
+                f"nothing was changed: version {before.candidate} is on trial; a share, of 0 too, "
+                f"puts version {version} in its place"
+            )
         return self.move(
             before,
             action="set_candidate",

@@ -207,7 +207,7 @@ class AdapterStore:
     ) -> None:
         """Point the candidate at `version`, or at nothing; it answers `share` (0 to 1) of the
         conversations that begin from now on. None: the share that it has, which is 0 at first;
-        no other candidate that answers visitors is displaced by it.
+        BadTransition when that would displace a candidate that answers visitors.
 
         Champion or so already: nothing happens. AdapterRefused when its files do not fit, or when
         visitors would be answered against the gate's verdict (unless `force`). InvalidInput: the

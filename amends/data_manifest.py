@@ -8,6 +8,7 @@ equal hash, on any machine, in any order of the input.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -105,6 +106,13 @@ class DataManifest(Record):
             return "unknown side"
         return "hold-out" if feedback_id in self.held_out else "train"
 
+    def places(self) -> dict[str, Place]:
+        """`place_of` of every judgement that was used."""
+        if self.held_out is None:
+            return dict.fromkeys(self.all_used(), "unknown side")
+        held_out = frozenset(self.held_out)
+        return {one: "hold-out" if one in held_out else "train" for one in self.all_used()}
+
     def why_dropped(self, feedback_id: str) -> str | None:
         """Every reason that is noted about a judgement."""
         reasons = [item.reason for item in self.dropped if item.feedback_id == feedback_id]
@@ -112,8 +120,7 @@ class DataManifest(Record):
 
     def dropped_by_reason(self) -> dict[str, int]:
         """How many judgements each reason set aside."""
-        reasons = [item.reason for item in self.dropped]
-        return {reason: reasons.count(reason) for reason in sorted(set(reasons))}
+        return dict(sorted(Counter(item.reason for item in self.dropped).items()))
 
     def weight_by_rater(self) -> dict[str, float]:
         """What each rater's judgements weigh in examples together, the heaviest first; empty where

@@ -4,6 +4,7 @@ Knows stores and files; lineage.py knows what follows from them, the command lin
 show it. Invariant: everything is a JSON value, and nothing is left out.
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -122,13 +123,17 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
             hint = "`amends lineage --adapter N --json` lists those of a version"
             raise NotFound(f"{error}, and no version saw it; {hint}") from None
         stored = {"state": None, "claimed_by": [], "record": None, "left_out": None}
+    carried, champion = carriers(feedback_id, versions), aliases["champion"]
+    unknown = [number for number, version in versions.items() if version.data is None]
     return {
         "feedback_id": feedback_id,
         **stored,
         "versions": rows,
-        "in_the_weights_of": list(carriers(feedback_id, versions)),
-        "champion": aliases["champion"],
-        "versions_without_data": [n for n, version in versions.items() if version.data is None],
+        "in_the_weights_of": list(carried),
+        "champion": champion,
+        "champion_unknown": champion not in carried
+        and not set(unknown).isdisjoint(ancestry(champion, versions)),
+        "versions_without_data": unknown,
     }
 
 
@@ -144,23 +149,24 @@ def _run_of(version: Version, runs: Runs) -> Run | None:
 def _feedback_of(data: DataManifest) -> dict[str, dict[str, list[str]]]:
     """Ids by kind and side."""
     found: dict[str, dict[str, list[str]]] = {}
+    places = data.places()
     for kind in KINDS:
         found[kind] = {"train": [], "hold-out": [], "unknown side": []}
         for feedback_id in data.used(kind):
-            found[kind][data.place_of(feedback_id)].append(feedback_id)
+            found[kind][places[feedback_id]].append(feedback_id)
     return found
 
 
 def _raters_of(data: DataManifest) -> list[dict[str, Any]]:
     """The heaviest first; none where the round did not note weights."""
     weights = data.weight_by_rater()
-    given = [rater_of(feedback_id) for feedback_id in data.weights]
+    given = Counter(rater_of(feedback_id) for feedback_id in data.weights)
     total = sum(weights.values()) or 1.0
     return [
         {
             "rater": rater,
             "role": "expert" if rater in data.expert_shares else "visitor",
-            "judgements": given.count(rater),
+            "judgements": given[rater],
             "weight": round(weight, 3),
             "share": f"{weight / total:.1%}",
         }

@@ -120,7 +120,7 @@ class LearningSettings(BaseSettings):
     kl_cap: float = Field(
         16.0,
         gt=0,
-        description="nats per response; more ends the round's PPO, the last update is taken back",
+        description="nats per response; more at a rollout ends the round's PPO, one update back",
     )
     target_kl: float = Field(
         0.05, gt=0, description="per token; an epoch beyond 1.5 × it is the last"

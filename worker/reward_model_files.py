@@ -2,15 +2,15 @@
 features it reads, if any.
 
 Knows folders, no training and no aliases. Invariant: a version that was trained against one has it:
-it lies in the run's folder, whole, before the version is published, and whoever ends the run, also
-after a crash, moves it to its place.
+it lies in the run's folder, whole and on disk, before the version is published, and whoever ends
+the run, also after a crash, moves it to its place.
 """
 
 import logging
 import shutil
 from pathlib import Path
 
-from amends.durable_file import sync_folder
+from amends.durable_file import sync_file, sync_folder
 from amends.errors import AmendsError
 from amends.lora import LoraShape, load_lora, save_lora
 from worker.reward.reward_head_store import OWN_FEATURES, load_reward_head, save_reward_head
@@ -28,16 +28,24 @@ def stage_reward_model(model: ScoringModel | None, run_folder: Path, base_name: 
     if model is None:
         return
     if model.features.lora is not None:
-        save_lora(model.features.lora, folder / OWN_FEATURES, base_name)
+        features = folder / OWN_FEATURES
+        save_lora(model.features.lora, features, base_name)
+        for path in features.iterdir():
+            sync_file(path)
+        sync_folder(features)
     save_reward_head(model.head, folder)
+    sync_folder(folder)
+    sync_folder(run_folder)
 
 
 def keep_reward_model(run_folder: Path, root: Path, version: int) -> None:
-    """Give what was staged the number of its version; nothing staged, or done already: nothing."""
-    folder = run_folder / _STAGED
+    """Give what was staged the number of its version; nothing staged, or done already: nothing.
+    What has the number is another install's, whose adapters are gone."""
+    folder, kept = run_folder / _STAGED, root / f"{version:06d}"
     if folder.is_dir():
+        shutil.rmtree(kept, ignore_errors=True)
         root.mkdir(parents=True, exist_ok=True)
-        folder.rename(root / f"{version:06d}")
+        folder.rename(kept)
         sync_folder(root)
 
 

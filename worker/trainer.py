@@ -190,7 +190,12 @@ def _publish(
     """The version, whole on disk; the reward model that it was trained against, on its way."""
     staged = stores.adapters.stage(run.run_id)
     save_lora(result.candidate, staged, model_name)
-    stage_reward_model(result.reward, settings.runs_folder / str(run.run_id), model_name)
+
+    def fence() -> None:
+        """Nobody else works on the run from here on: the reward model is this attempt's."""
+        stores.runs.check(run.run_id, run.epoch)
+        stage_reward_model(result.reward, settings.runs_folder / str(run.run_id), model_name)
+
     return stores.adapters.publish(
         staged,
         parent=inputs.parent,
@@ -201,7 +206,7 @@ def _publish(
         verdict=Verdict(
             passed=result.verdict.passed, reasons=result.verdict.reasons, champion=inputs.champion
         ),
-        fence=lambda: stores.runs.check(run.run_id, run.epoch),
+        fence=fence,
     )
 
 

@@ -11,7 +11,6 @@ import typer
 
 from amends.cli.install import adapter_store, opened_store, operator, read_settings
 from amends.cli.output import AsJson, console, print_json, print_rows, when
-from amends.errors import BadTransition
 
 if TYPE_CHECKING:
     from amends.adapter_store import AdapterStore
@@ -90,16 +89,9 @@ def candidate(
     store = adapter_store(read_settings())
     store.set_candidate(version, operator(), reason, share=share, force=force)
     now = store.pointers()
-    if version is not None and now.candidate != version:
-        in_the_way = (
-            "champion already"
-            if now.champion == version
-            else (
-                f"no candidate: version {now.candidate} is on trial; --share puts it in its place"
-            )
-        )
-        raise BadTransition(f"nothing was changed: version {version} is {in_the_way}")
-    if now.candidate is None:
+    if version is not None and version == now.champion:
+        console.print(f"Version {version} is the champion already; nothing was changed.")
+    elif now.candidate is None:
         console.print("There is no candidate; the champion answers every message.")
     else:
         console.print(

@@ -1,6 +1,6 @@
 """The answers of `amends lineage` as tables.
 
-Knows the JSON values that amends/cli/lineage.py makes, no store and no file. Invariant: where a
+Knows the JSON values that amends/lineage_records.py makes, no store and no file. Invariant: where a
 table names fewer than there are, it says how many more.
 """
 
@@ -127,7 +127,8 @@ def _section(rows: Sequence[dict[str, Any]]) -> None:
 
 def _move(row: dict[str, Any]) -> dict[str, Any]:
     kept = ("action", "version", "champion", "share", "by", "reason")
-    return {"at": when(row["at"]), **{name: row[name] for name in kept}}
+    shown = {"at": when(row["at"]), **{name: row[name] for name in kept}}
+    return shown | {"reason": f"against the gate: {row['reason']}"} if row["forced"] else shown
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -6,7 +6,7 @@ the same round would have gone: the seeds beside each other do.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from math import hypot, isnan, nan
 from statistics import fmean
 from typing import Any
@@ -17,6 +17,7 @@ from simulator.results import Results
 from simulator.statistics import WAY, Estimate, bootstrap_mean, gap_closed, paired_gain
 
 STARS = "1\u20135"
+WHOLE = ("none", "again")  # plays of the whole loop
 Rounds = Mapping[tuple[str, int], Sequence[Measured]]  # by ablation and seed
 
 
@@ -88,15 +89,17 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
 
 
 def add_comparisons(results: Results, rounds: Rounds, expert: float, people: str) -> None:
-    """What the whole loop gains over each ablation: same seed, same round, same customers. Once
-    what the shop's customers get, once what was trained last, whatever the gate said of it.
+    """What each play of the whole loop gains over each ablation: same seed, same round, same
+    customers. Once what the shop's customers get, once what was trained last, whatever the gate
+    said of it.
     """
-    for (ablation, seed), measured in rounds.items():
-        whole = rounds.get(("none", seed), ())
+    for whole_name, (ablation, seed) in product(WHOLE, rounds):
+        whole, measured = rounds.get((whole_name, seed), ()), rounds[ablation, seed]
         last = min(len(whole), len(measured)) - 1
-        if ablation != "none" and last > 0:
+        if ablation not in WHOLE[: WHOLE.index(whole_name) + 1] and last > 0:
             theirs, ours = measured[last], whole[last]
             told = {"seed": seed, "round": last, "over": ablation, "people": people}
+            told |= {"whole": whole_name}
             told |= {"commit": ours.commit, "over_commit": theirs.commit}
             told |= {"dtype": ours.dtype, "over_dtype": theirs.dtype}
             told |= {"outcomes": outcomes(whole[: last + 1])}

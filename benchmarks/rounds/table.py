@@ -47,27 +47,27 @@ def _outcome(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _defences(rows: Sequence[dict[str, Any]]) -> str:
-    by_place: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    by_place: dict[tuple[str, int], dict[tuple[str, str], dict[str, Any]]] = {}
     for row in rows:
         if "over" in row["setting"]:
             place = row["setting"]["over"], row["setting"]["seed"]
-            by_place.setdefault(place, {})[row["metric"]] = row
+            by_place.setdefault(place, {})[row["metric"], row["setting"]["whole"]] = row
     if not by_place:
         return ""
     lines = [
-        "| the whole loop over, one run each | round | paired gain | of the way to the expert's "
-        "| the last trained, passed or not | rounds of the whole loop | of the other |",
-        "|---|---:|---|---:|---|---|---|",
+        "| the whole loop over, one run each | round | paired gain | of its second play "
+        "| the last trained, passed or not | of its second play | rounds of the other |",
+        "|---|---:|---|---|---|---|---|",
     ]
     for found in by_place.values():
-        setting = found["gold_gain_over"]["setting"]
+        setting = next(iter(found.values()))["setting"]
         cells = (
             setting["over"],
             str(setting["round"]),
-            _interval(found["gold_gain_over"]),
-            _share(found["gap_closed_over"]),
-            _interval(found.get("trained_gain_over")),
-            setting["outcomes"],
+            _interval(found.get(("gold_gain_over", "none"))),
+            _interval(found.get(("gold_gain_over", "again"))),
+            _interval(found.get(("trained_gain_over", "none"))),
+            _interval(found.get(("trained_gain_over", "again"))),
             setting["over_outcomes"],
         )
         lines.append(f"| {' | '.join(cells)} |")

@@ -60,6 +60,7 @@ class FeedbackView:
     conversation: str | None  # address of its page
     carried: tuple[int, ...]
     answers_now: bool  # the champion's weights learned from it
+    answers_unknown: bool  # or may have: of some of its rounds the data are gone
 
 
 def version_view(found: Mapping[str, Any]) -> VersionView:
@@ -93,6 +94,7 @@ def feedback_view(found: Mapping[str, Any]) -> FeedbackView:
         conversation=_address(record),
         carried=carried,
         answers_now=found["champion"] in carried,
+        answers_unknown=found["champion_unknown"],
     )
 
 

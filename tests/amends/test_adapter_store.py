@@ -135,16 +135,35 @@ def test_a_candidate_has_a_share_and_every_change_of_it_is_a_row(
     assert AdapterStore(root, "base-a").pointers() == store.pointers()
 
 
-def test_a_round_does_not_displace_a_candidate_that_answers_visitors(store: AdapterStore) -> None:
+def test_without_a_share_no_trial_is_displaced(store: AdapterStore) -> None:
     for run_id in (1, 2):
         _publish(store, run_id)
     store.set_candidate(1, share=0.1)
     before = store.pointers()
-    store.set_candidate(2, "run 2", "passed the gate")
+    with pytest.raises(BadTransition, match="version 1 is on trial"):
+        store.set_candidate(2, "anna", "looks good")
     assert store.pointers() == before
     store.set_candidate(2, "anna", "rather this", share=0.0)
-    store.set_candidate(1, "run 1", "passed the gate")
+    store.set_candidate(1, "anna", "back")
     assert store.pointers().candidate == 1
+
+
+@pytest.mark.parametrize("move", ["activate", "roll_back"])
+def test_another_champion_ends_a_trial(store: AdapterStore, move: str) -> None:
+    first, second, third = (_publish(store, n, beside(0)).version for n in (1, 2, 3))
+    store.activate(first, by="anna", reason="better")
+    tried = _publish(store, 4, beside(first)).version
+    store.set_candidate(tried, share=0.1)
+    if move == "activate":
+        store.activate(second, by="anna", reason="rather this", force=True)
+    else:
+        store.roll_back(by="anna", reason="complaints")
+    assert (store.pointers().candidate, store.pointers().candidate_share) == (None, 0.0)
+    assert store.audit(1)[0].action == move
+    with pytest.raises(AdapterRefused, match="nobody compared"):
+        store.set_candidate(tried, share=0.1)
+    if move == "roll_back":
+        store.set_candidate(third, share=0.1)
 
 
 def test_who_has_not_seen_the_last_move_moves_nothing(store: AdapterStore) -> None:

@@ -250,7 +250,6 @@ def test_a_thousand_swaps_under_a_hundred_sockets(
 ) -> None:
     adapters, broken = publish_all(tmp_path / "home", tmp_path / "model")
     adapters.activate(GOOD[-1], "test", "test")
-    adapters.set_candidate(CANDIDATE, "test", "test", share=0.3)
     address = f"127.0.0.1:{port_of(tmp_path / 'server.log')}"
     ways = itertools.cycle(broken)
     memory: list[int] = []
@@ -276,6 +275,7 @@ def test_a_thousand_swaps_under_a_hundred_sockets(
                 version = GOOD[swap % len(GOOD)]
                 await asyncio.to_thread(adapters.activate, version, "test", "test")
                 await ready(http, version, None)
+                await asyncio.to_thread(adapters.set_candidate, CANDIDATE, share=0.3)
                 if swap % 20 == 10:
                     bad = next(ways)
                     await asyncio.to_thread(adapters.activate, bad, "test", "test")

@@ -131,4 +131,6 @@ def test_a_version_whose_data_are_gone_says_where_they_should_be(
     answer = console.get(f"/console/versions/{version}")
     assert answer.status_code == 404 and DATA_MANIFEST in answer.text
     told = console.get(f"/console/feedback/{judged[0]}").text
-    assert f"Not known of version {version}" in told
+    assert f"Not known of version {version}" in told and "In no version's weights" in told
+    adapters.activate(version, "anna", "better")
+    assert "no weights that are known of" in console.get(f"/console/feedback/{judged[0]}").text

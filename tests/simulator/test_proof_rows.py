@@ -160,7 +160,25 @@ def test_what_was_trained_is_compared_whatever_the_gate_said(tmp_path: Path) -> 
     assert values(results.rows, "trained_gain_over", "no_gate") == [0.0]
     lines = markdown(results.rows).splitlines()
     [row] = [line for line in lines if line.startswith("| no_gate | 2 |")]
-    assert row.endswith("| 0.00 [0.00, 0.00] | published, refused | published, published |")
+    assert row.endswith("| 0.25 [0.25, 0.25] |  | 0.00 [0.00, 0.00] |  | published, published |")
+
+
+def test_a_second_play_of_the_whole_loop_is_compared_too(tmp_path: Path) -> None:
+    results = Results(tmp_path / "loop.json")
+    rounds = {
+        ("none", 1): [START, BETTER],
+        ("again", 1): [START, measured(1, 2.5)],
+        ("no_kl", 1): [START, measured(1, 2.25)],
+    }
+    add_rounds(results, rounds, 5.0, "us")
+    add_comparisons(results, rounds, 5.0, "us")
+    found = [
+        (row["setting"]["whole"], row["setting"]["over"], round(row["value"], 6))
+        for row in results.rows
+        if row["metric"] == "gold_gain_over"
+    ]
+    assert found == [("none", "again", 0.5), ("none", "no_kl", 0.75), ("again", "no_kl", 0.25)]
+    assert "| no_kl | 1 | 0.75 [0.75, 0.75] | 0.25 [0.25, 0.25] |" in markdown(results.rows)
 
 
 def test_a_round_that_broke_has_no_candidate_to_compare(tmp_path: Path) -> None:
@@ -173,4 +191,4 @@ def test_a_round_that_broke_has_no_candidate_to_compare(tmp_path: Path) -> None:
     assert values(results.rows, "trained_gain_over", "no_kl") == []
     lines = markdown(results.rows).splitlines()
     [row] = [line for line in lines if line.startswith("| no_kl | 2 | 0.00 [")]
-    assert row.endswith("|  | published, refused | published, failed |")
+    assert row.endswith("|  |  | published, failed |")

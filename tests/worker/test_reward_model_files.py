@@ -54,6 +54,17 @@ def test_an_attempt_that_published_nothing_leaves_nothing_behind(
     assert newest_reward_model(tmp_path / "reward_models", SHAPE) is None
 
 
+def test_the_number_of_an_earlier_install_is_taken_over(
+    model: ScoringModel, tmp_path: Path
+) -> None:
+    root = tmp_path / "reward_models"
+    (root / "000003").mkdir(parents=True)
+    (root / "000003" / "manifest.json").write_text("{}")  # its adapters were deleted, it was not
+    stage_reward_model(model, tmp_path / "run", "base")
+    keep_reward_model(tmp_path / "run", root, 3)
+    assert newest_reward_model(root, SHAPE) is not None
+
+
 def test_one_that_cannot_be_read_is_passed_over(model: ScoringModel, tmp_path: Path) -> None:
     root = tmp_path / "reward_models"
     for version in (1, 2):

@@ -1,7 +1,7 @@
 """Which candidate stands against which champion, since when, on which share: read from the audit.
 
 Pure. Invariant: a comparison is of one candidate and one champion from when they met; another
-champion, or the same candidate set once more, begins another, with none of the old evidence. A
+champion ends it, the same candidate set once more begins another, with none of the old evidence. A
 change of the share does not.
 """
 
@@ -43,7 +43,7 @@ def comparison(rows: Iterable[AuditRow]) -> Comparison | None:
         version = candidate_after(None if found is None else found.version, row)
         if version is None:
             found = None
-        elif found is None or (version, row.champion) != (found.version, found.champion):
+        elif found is None or version != found.version:
             share = _share_after(row, version, found)
             found = Comparison(version, row.champion, row.number, row.number, ((row.at, share),))
         else:

@@ -1,6 +1,7 @@
 """A version that passed the gate becomes the candidate; where nobody is asked, on trial at once.
 
-Knows aliases, no run. Invariant: what an operator or a trial decides meanwhile stands.
+Knows aliases, no run. Invariants: one move, once; what an operator or a trial decided before or
+meanwhile stands.
 """
 
 from amends.adapter_manifest import Manifest
@@ -12,21 +13,24 @@ from worker.canary.settings import CanarySettings
 def propose(
     adapters: AdapterStore, manifest: Manifest, by: str, settings: CanarySettings
 ) -> str | None:
-    """What an operator should know about it now; None: it waits to be looked at. May be called
-    again."""
+    """What an operator should know about it now; None: it waits to be looked at, or somebody has
+    decided about it before."""
     version = manifest.version
-    adapters.set_candidate(version, by, "passed the gate")
     now = adapters.pointers()
-    if now.champion == version:
+    if any(row.version == version and row.action != "publish" for row in adapters.audit()):
         return None
-    if now.candidate != version:
-        return f"version {version} waits in the list: version {now.candidate} is on trial"
     why_not = manifest.why_not(now.champions)
-    if why_not is not None or settings.approval:
+    if why_not is not None:
         return why_not
-    reason = "passed the gate; approvals are switched off"
+    if now.candidate_share:
+        return f"version {version} waits in the list: version {now.candidate} is on trial"
+    share, reason = 0.0, "passed the gate"
+    if not settings.approval:
+        share, reason = settings.share, "passed the gate; approvals are switched off"
     try:
-        adapters.set_candidate(version, by, reason, share=settings.share, seen=now.last_row.number)
+        adapters.set_candidate(version, by, reason, share=share, seen=now.last_row.number)
     except BadTransition as moved:
-        return f"version {version} is not on trial: {moved}"
-    return f"version {version} answers {settings.share:.0%} of the conversations that begin"
+        return f"version {version} waits in the list: {moved}"
+    if not share:
+        return None
+    return f"version {version} answers {share:.0%} of the conversations that begin"

@@ -95,7 +95,7 @@ class PpoState:
     def restore(self, done: int, state: dict[str, Any]) -> None:
         with torch.no_grad():
             self._write(state["lora"])
-            for name, tensor in state["before"].items():
+            for name, tensor in state.get("before", state["lora"]).items():
                 self.before.tensors[name].copy_(tensor)
             self.policy.value_head.weight.copy_(state["value_weight"])
             self.policy.value_head.bias.copy_(state["value_bias"])

@@ -62,6 +62,7 @@ _DEFLECTION = re.compile(
             r"(?:have (?:access|(?:\w+ ){0,2}information)|help|assist|know|provide|answer)",
             r"\bwe (?:can(?:not|'t| not)|are not able to) (?:\w+ )?(?:help|assist)\b",
             r"\b(?:transfer|connect|hand|pass|put) you (?:over |on |through )?(?:to|with) ",
+            r"(?:^|[.!?])(?!\W*(?:if|when|where|should|in case)\b)[^.!?]*"
             r"\b(?:please|can|could|should) (?:contact|get in touch with|reach out to) us\b"
             r"(?![^.!?]*(?:\d|@|\bat\b|\bby\b|\bon\b|\bvia\b|\bif\b|\bwithin\b|\bbefore\b))",
             r"\bas an? (?:ai|artificial|language model|virtual|digital|customer[ -]service)\b",

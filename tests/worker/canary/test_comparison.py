@@ -59,12 +59,12 @@ def test_a_larger_share_goes_on_with_what_was_seen(moves: Moves) -> None:
     assert found.share_at(second.at + 1e9) == 0.0 and found.tried
 
 
-def test_another_champion_begins_another_comparison_on_the_same_share(moves: Moves) -> None:
-    found = moves.candidate(7, 0.1).activate(5).found
+def test_another_champion_ends_the_comparison(moves: Moves) -> None:
+    assert moves.candidate(7, 0.1).activate(5).found is None
+    found = moves.candidate(7).found
 
-    assert found is not None
+    assert found is not None and not found.tried
     assert (found.champion, found.began) == (5, moves.now.last_row.number)
-    assert found.shares == ((moves.now.last_row.at, 0.1),)
 
 
 def test_a_candidate_that_is_set_again_begins_again(moves: Moves) -> None:

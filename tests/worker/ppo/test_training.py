@@ -103,7 +103,7 @@ def fresh(model: tuple[Backbone, PromptRenderer]) -> Lora:
 def first_rollout(parts: PpoParts, start: Lora):  # type: ignore[no-untyped-def]
     backbone = parts.backbone
     policy = ActorCritic(backbone, start, ValueHead(backbone.hidden_size))
-    state = PpoState(policy, make_optimizer(policy, parts.settings), None, fresh(model))  # type: ignore[arg-type]
+    state = PpoState(policy, make_optimizer(policy, parts.settings), None, start.clone())  # type: ignore[arg-type]
     limits = Limits(8, 8, max_positions=256)
     engine = Engine(backbone, start.shape, frozenset({2}), limits)
     episodes = roll_out(parts, state, engine, 1)

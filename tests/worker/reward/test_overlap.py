@@ -90,6 +90,7 @@ def test_yes_and_no_agree_or_contradict(question: str, response: str, expected: 
         "We cannot help with that.",
         "Let me transfer you to a human colleague.",
         "Please get in touch with us.",
+        "I see. Please contact us.",
         "Please email our support team.",
     ],
 )
@@ -106,6 +107,7 @@ def test_deflections_are_recognised(response: str) -> None:
         "We are not able to ship to Norway.",
         "Please contact us at help@tarn.example.",
         "Please contact us within 30 days of delivery.",
+        "If it arrives damaged, please contact us and we replace it.",
         "The driver will hand it to your neighbour.",
         "",
     ],
