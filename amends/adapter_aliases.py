@@ -229,6 +229,16 @@ class AliasFile:
         if last < aliases.last_row.number:
             append_line(self._audit, aliases.last_row.model_dump_json().encode())
 
+    def end_what_another_champion_ended(self, aliases: Aliases) -> Aliases:
+        """Installs of before let a trial go on beside the next champion, where nobody looks."""
+        candidate: int | None = None
+        for row in self.rows() if aliases.candidate is not None else ():
+            candidate = candidate_after(candidate, row)
+        if candidate == aliases.candidate:
+            return aliases
+        reason = "another champion ended its trial"
+        return self.set_candidate(aliases, candidate, None, "amends", reason)
+
     def _write(self, aliases: Aliases) -> Aliases:
         replace_file(self._aliases, aliases.model_dump_json(indent=1).encode())
         append_line(self._audit, aliases.last_row.model_dump_json().encode())

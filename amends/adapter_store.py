@@ -57,7 +57,7 @@ class AdapterStore:
                 return
             if aliases.base_hash != base_hash and not may_start_line:
                 raise self._foreign(aliases.base_hash)
-            aliases = self._recover(aliases)
+            aliases = self._file.end_what_another_champion_ended(self._recover(aliases))
             if aliases.base_hash != base_hash:
                 new = self._file.start_line(base_hash, aliases, self._next_version(aliases))
                 logger.warning(
@@ -248,8 +248,8 @@ class AdapterStore:
             self._file.roll_back(aliases, version, by, reason)
             return version
 
-    def audit(self, limit: int = 100) -> tuple[AuditRow, ...]:
-        """The newest rows first."""
+    def audit(self, limit: int | None = 100) -> tuple[AuditRow, ...]:
+        """The newest rows first; None: all of them."""
         return tuple(self._file.rows()[::-1][:limit])
 
     def _foreign(self, owner: str) -> AdapterRefused:

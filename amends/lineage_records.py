@@ -25,8 +25,6 @@ from amends.settings import Settings
 from amends.store_client import StoreClient
 from amends.verdict import judged
 
-_EVERY_ROW = 1_000_000  # of the audit log: one for each move of an alias
-
 
 @dataclass(frozen=True)
 class Archive:
@@ -63,7 +61,7 @@ def of_adapter(number: int, archive: Archive) -> dict[str, Any]:
     versions = read_versions(settings.runs_folder, manifests.values())
     run = _run_of(versions[number], archive.runs)
     rewards = settings.reward_models_folder / f"{number:06d}"
-    moves = alias_moves(number, adapters.audit(_EVERY_ROW)[::-1])
+    moves = alias_moves(number, adapters.audit(None)[::-1])
     changed, unknown = _changed(versions, number)
     return {
         "version": number,
@@ -94,7 +92,7 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
     """Everything about one piece of feedback. NotFound: nobody knows it."""
     adapters, feedback = archive.adapters, archive.feedback
     versions = read_versions(archive.settings.runs_folder, adapters.list())
-    aliases, ever = adapters.aliases(), champions(adapters.audit(_EVERY_ROW))
+    aliases, ever = adapters.aliases(), champions(adapters.audit(None))
     rows = []
     for number, version in versions.items():
         if (what := fate(version, feedback_id)) is None:
@@ -110,6 +108,7 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
                 "was_champion": number in ever,
             }
         )
+    given: Feedback | None = None
     try:
         given, state = feedback.get(feedback_id)
         stored = {
@@ -125,6 +124,8 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
         stored = {"state": None, "claimed_by": [], "record": None, "left_out": None}
     carried, champion = carriers(feedback_id, versions), aliases["champion"]
     unknown = [number for number, version in versions.items() if version.data is None]
+    since = given.given_at if given is not None else 0.0
+    may_have = {n for n in unknown if versions[n].manifest.created_at > since}
     return {
         "feedback_id": feedback_id,
         **stored,
@@ -132,7 +133,7 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
         "in_the_weights_of": list(carried),
         "champion": champion,
         "champion_unknown": champion not in carried
-        and not set(unknown).isdisjoint(ancestry(champion, versions)),
+        and not may_have.isdisjoint(ancestry(champion, versions)),
         "versions_without_data": unknown,
     }
 

@@ -57,7 +57,7 @@ class ModelNames:
             raise ModelNotLoaded(
                 f"model {name!r} is version {version}, which is not loaded; loaded are {loaded}. "
                 "The champion, the one before it and the candidate are: "
-                f"amends adapters candidate {version}"
+                f"amends adapters candidate {version} (--share 0 ends another's trial)"
             )
         return version
 

@@ -8,9 +8,10 @@ the run, also after a crash, moves it to its place.
 
 import logging
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from amends.durable_file import sync_file, sync_folder
+from amends.durable_file import locked, sync_file, sync_folder
 from amends.errors import AmendsError
 from amends.lora import LoraShape, load_lora, save_lora
 from worker.reward.reward_head_store import OWN_FEATURES, load_reward_head, save_reward_head
@@ -42,18 +43,23 @@ def keep_reward_model(run_folder: Path, root: Path, version: int) -> None:
     """Give what was staged the number of its version; nothing staged, or done already: nothing.
     What has the number is another install's, whose adapters are gone."""
     folder, kept = run_folder / _STAGED, root / f"{version:06d}"
-    if folder.is_dir():
-        shutil.rmtree(kept, ignore_errors=True)
-        root.mkdir(parents=True, exist_ok=True)
-        folder.rename(kept)
-        sync_folder(root)
+    run_folder.mkdir(parents=True, exist_ok=True)
+    with locked(run_folder / "reward-model.lock"):  # a resumed run, and who lost it, end it both
+        if folder.is_dir():
+            shutil.rmtree(kept, ignore_errors=True)
+            root.mkdir(parents=True, exist_ok=True)
+            folder.rename(kept)
+            sync_folder(root)
 
 
-def newest_reward_model(root: Path, shape: LoraShape) -> PreviousReward | None:
-    """Of an earlier round, when this program can still read it."""
-    if not root.is_dir():
-        return None
-    for folder in sorted(root.iterdir(), reverse=True):
+def newest_reward_model(
+    root: Path, versions: Iterable[int], shape: LoraShape
+) -> PreviousReward | None:
+    """Of the newest of these versions that has one which this program can still read."""
+    for version in sorted(versions, reverse=True):
+        folder = root / f"{version:06d}"
+        if not folder.is_dir():
+            continue
         try:
             head = load_reward_head(folder)
             lora = load_lora(folder / OWN_FEATURES, shape) if head.own_features else None

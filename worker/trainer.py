@@ -47,6 +47,7 @@ from worker.learning_settings import LearningSettings
 from worker.ppo.followers import dismiss, follow
 from worker.ppo.team import Team
 from worker.reporting import Cancelled, LearningFailed, stage
+from worker.reward.training import PreviousReward
 from worker.reward_model_files import (
     keep_reward_model,
     newest_reward_model,
@@ -138,7 +139,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
                 probes=load_probes(),
                 champion=champion,
                 parent=champion if same else _adapter(stores.adapters, inputs.parent, shape),
-                previous_reward=newest_reward_model(settings.reward_models_folder, shape),
+                previous_reward=_previous_reward(stores.adapters, settings, shape),
                 optimizer=run.optimizer,
                 settings=learning,
                 thresholds=GateThresholds(),
@@ -177,6 +178,13 @@ def _adapter(adapters: AdapterStore, version: int, shape: LoraShape) -> Lora | N
         return None
     adapters.verify(version)
     return load_lora(adapters.folder(version), shape)
+
+
+def _previous_reward(
+    adapters: AdapterStore, settings: Settings, shape: LoraShape
+) -> PreviousReward | None:
+    versions = [manifest.version for manifest in adapters.list()]
+    return newest_reward_model(settings.reward_models_folder, versions, shape)
 
 
 def _publish(

@@ -59,15 +59,20 @@ def activate(
 ) -> None:
     """Make a version the champion; the running server answers new messages with it."""
     store = adapter_store(read_settings())
+    before = store.pointers().candidate
     store.activate(version, by=operator(), reason=reason, force=force)
     console.print(f"Version {version} is the champion; previous: {store.aliases().get('previous')}")
+    _tell_what_ended(store, before)
 
 
 @app.command()
 def rollback(reason: Because = "rolled back at the command line") -> None:
     """Point the champion back at the previous version."""
-    version = adapter_store(read_settings()).roll_back(by=operator(), reason=reason)
+    store = adapter_store(read_settings())
+    before = store.pointers().candidate
+    version = store.roll_back(by=operator(), reason=reason)
     console.print(f"Version {version} is the champion again.")
+    _tell_what_ended(store, before)
 
 
 @app.command()
@@ -77,7 +82,10 @@ def candidate(
     share: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Of the conversations that begin from now on; unset: as it is."
+            min=0,
+            max=1,
+            help="Of the conversations that begin from now on; unset: as it is, and no other "
+            "version's trial is ended.",
         ),
     ] = None,
     reason: Because = "set at the command line",
@@ -105,8 +113,10 @@ def canary(as_json: AsJson = False) -> None:
     """How the candidate on trial compares with the champion, as the worker last saw it."""
     from amends.canary_reports import CanaryReports
 
-    with opened_store(read_settings()) as (_, redis):
+    settings = read_settings()
+    with opened_store(settings) as (_, redis):
         report = CanaryReports(redis).last()
+    now = adapter_store(settings).pointers()
     if as_json:
         print_json(None if report is None else report.model_dump(mode="json"))
     elif report is None:
@@ -118,6 +128,8 @@ def canary(as_json: AsJson = False) -> None:
         )
         for line in report.lines():
             console.print(f"  {line}", highlight=False)
+        if (now.candidate, now.champion) != (report.version, report.champion):
+            console.print("This trial is over: `amends adapters audit` says how it ended.")
 
 
 @app.command()
@@ -127,6 +139,13 @@ def audit(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = Fal
     if not as_json:
         rows = [{**row, "at": when(row["at"])} for row in rows]
     print_rows(rows, "No alias has moved yet.", as_json)
+
+
+def _tell_what_ended(store: "AdapterStore", candidate: int | None) -> None:
+    """`candidate`: of before the move."""
+    now = store.pointers()
+    if candidate is not None and candidate not in (now.candidate, now.champion):
+        console.print(f"Version {candidate} is the candidate no more.")
 
 
 def rows_of(store: "AdapterStore") -> list[dict[str, Any]]:

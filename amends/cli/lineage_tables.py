@@ -75,6 +75,8 @@ def show_feedback(found: dict[str, Any], limit: int) -> None:
     carried = found["in_the_weights_of"]
     champion = found["champion"]
     serves = "among them" if champion in carried else "not among them"
+    if found["champion_unknown"]:
+        serves = "perhaps among them"
     console.print(
         f"\nIn the weights of: {', '.join(map(str, carried)) or 'no version'}"
         f" (the champion, {champion}, is {serves})."

@@ -47,11 +47,12 @@ def _outcome(found: dict[str, dict[str, Any]]) -> str:
 
 
 def _defences(rows: Sequence[dict[str, Any]]) -> str:
-    by_place: dict[tuple[str, int], dict[tuple[str, str], dict[str, Any]]] = {}
+    by_place: dict[tuple[str, int, int], dict[tuple[str, str], dict[str, Any]]] = {}
     for row in rows:
-        if "over" in row["setting"]:
-            place = row["setting"]["over"], row["setting"]["seed"]
-            by_place.setdefault(place, {})[row["metric"], row["setting"]["whole"]] = row
+        setting = row["setting"]
+        if "over" in setting:
+            place = setting["over"], setting["seed"], setting["round"]
+            by_place.setdefault(place, {})[row["metric"], setting.get("whole", "none")] = row
     if not by_place:
         return ""
     lines = [

@@ -43,7 +43,10 @@ class RollBack(Record):
 class Candidacy(Record):
     version: int | None = Field(ge=1, description="null: no candidate any more")
     share: float | None = Field(
-        None, ge=0, le=1, description="of the conversations that begin; null: as it is"
+        None,
+        ge=0,
+        le=1,
+        description="of the conversations that begin; null: as it is, no other's trial ends",
     )
     reason: str = Field("", max_length=500)
     force: bool = Field(False, description="against what the gate says of it")
@@ -86,8 +89,8 @@ def set_candidate(
     body: Annotated[Candidacy, Body(examples=[{"version": 7, "share": 0.1}])],
 ) -> Aliases:
     """Tries a version on a share of the conversations that begin from now on; 409 with the
-    reasons when the gate rejected it or compared it with another champion. A conversation stays
-    with the candidate while it is one.
+    reasons when the gate rejected it or compared it with another champion, or when without a share
+    another's trial would end. A conversation stays with the candidate while it is one.
     """
     adapters = state.require_policy().adapters
     adapters.set_candidate(

@@ -224,6 +224,23 @@ def test_a_verdict_counts_beside_the_champion_that_it_names(store: AdapterStore)
     assert [row.forced for row in store.audit(2)] == [False, True]
 
 
+def test_a_trial_that_an_earlier_program_let_go_on_is_ended(
+    store: AdapterStore, root: Path
+) -> None:
+    for run_id in (1, 2):
+        _publish(store, run_id)
+    store.set_candidate(1, share=0.3)
+    store.activate(2, by="anna", reason="better")
+    found = json.loads((root / "aliases.json").read_text())
+    old = found | {"candidate": 1, "candidate_share": 0.3}
+    (root / "aliases.json").write_text(json.dumps(old))
+    for _ in range(2):
+        now = AdapterStore(root, "base-a").pointers()
+        assert (now.candidate, now.champion) == (None, 2)
+        assert (now.last_row.action, now.last_row.by) == ("set_candidate", "amends")
+    assert len([row for row in store.audit() if row.by == "amends"]) == 2  # the new line, and this
+
+
 def test_rolling_back_to_the_candidate_leaves_no_candidate(store: AdapterStore) -> None:
     for run_id in (1, 2):
         _publish(store, run_id)

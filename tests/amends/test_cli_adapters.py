@@ -125,6 +125,11 @@ def test_a_candidate_set_without_a_share_displaces_no_trial(
     assert "version 1 is on trial" in amends("adapters", "candidate", str(other), code=1).stderr
     amends("adapters", "candidate", str(other), "--share", "0")
     assert (store.pointers().candidate, store.pointers().candidate_share) == (other, 0.0)
+    told = amends("adapters", "activate", str(other)).stdout
+    assert "no more" not in told
+    amends("adapters", "candidate", str(version), "--share", "0.2")
+    told = amends("adapters", "rollback").stdout
+    assert f"Version {version} is the candidate no more" in told
     amends("adapters", "activate", str(other))
     assert "champion already" in amends("adapters", "candidate", str(other)).stdout
 
@@ -158,6 +163,7 @@ def test_the_trial_is_shown_as_the_worker_last_saw_it(amends: Amends, redis: Sto
     assert told.startswith("Version 7 beside 5, ") and "going on not worse so far" in told
     assert "conversations: 31, champion 290 answered by another version: 2" in told
     assert "9 of 20 (45%), champion 0 of 0; difference between -7 and +51 points" in told
+    assert "This trial is over" in told  # nothing is on trial here
     told = amends("adapters", "canary", "--json").stdout
     assert CanaryReport.model_validate_json(told) == report
 

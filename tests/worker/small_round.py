@@ -49,6 +49,7 @@ SETTINGS = LearningSettings(
 )
 ANYTHING = GateThresholds(
     min_trusted_items=0,
+    min_holdout_questions=1,
     max_visitor_share=1.0,
     reward_accuracy_above=0.0,
     reward_accuracy_margin=-1.0,

@@ -18,6 +18,7 @@ from worker.reward_model_files import (
     stage_reward_model,
 )
 
+VERSIONS = range(1, 5)
 SHAPE = LoraShape(rank=2, alpha=4.0, modules={"model.layers.0.self_attn.q_proj": (8, 8)})
 
 
@@ -39,7 +40,7 @@ def test_who_ends_the_run_finds_it_and_moves_it_once(model: ScoringModel, tmp_pa
     for _ in range(2):
         keep_reward_model(run, root, 3)
     assert [folder.name for folder in root.iterdir()] == ["000003"]
-    found = newest_reward_model(root, SHAPE)
+    found = newest_reward_model(root, VERSIONS, SHAPE)
     assert found is not None and found.lora is not None and model.features.lora is not None
     for name, tensor in model.features.lora.tensors.items():
         assert torch.equal(found.lora.tensors[name], tensor)
@@ -51,7 +52,7 @@ def test_an_attempt_that_published_nothing_leaves_nothing_behind(
     stage_reward_model(model, tmp_path / "run", "base")
     stage_reward_model(None, tmp_path / "run", "base")
     keep_reward_model(tmp_path / "run", tmp_path / "reward_models", 3)
-    assert newest_reward_model(tmp_path / "reward_models", SHAPE) is None
+    assert newest_reward_model(tmp_path / "reward_models", VERSIONS, SHAPE) is None
 
 
 def test_the_number_of_an_earlier_install_is_taken_over(
@@ -62,7 +63,8 @@ def test_the_number_of_an_earlier_install_is_taken_over(
     (root / "000003" / "manifest.json").write_text("{}")  # its adapters were deleted, it was not
     stage_reward_model(model, tmp_path / "run", "base")
     keep_reward_model(tmp_path / "run", root, 3)
-    assert newest_reward_model(root, SHAPE) is not None
+    assert newest_reward_model(root, VERSIONS, SHAPE) is not None
+    assert newest_reward_model(root, (1, 2), SHAPE) is None  # of a version that there is not
 
 
 def test_one_that_cannot_be_read_is_passed_over(model: ScoringModel, tmp_path: Path) -> None:
@@ -71,5 +73,5 @@ def test_one_that_cannot_be_read_is_passed_over(model: ScoringModel, tmp_path: P
         stage_reward_model(model, tmp_path / "run", "base")
         keep_reward_model(tmp_path / "run", root, version)
     (root / "000002" / "manifest.json").write_text("{}")
-    found = newest_reward_model(root, SHAPE)
+    found = newest_reward_model(root, VERSIONS, SHAPE)
     assert found is not None and found.head.own_features

@@ -184,7 +184,7 @@ def test_a_round_needs_questions_on_both_sides(
 def test_a_correction_longer_than_the_context_does_not_end_the_round(
     model: tuple[Backbone, PromptRenderer], tmp_path: Path
 ) -> None:
-    data = dataset(pairs=0)
+    data = dataset(pairs=2)
     first, *others = data.train.corrections
     long = replace(first, answer=answer("t 0?", "This is a long answer. " * 40))
     data = replace(data, train=replace(data.train, corrections=(long, *others)))

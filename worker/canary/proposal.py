@@ -7,6 +7,7 @@ meanwhile stands.
 from amends.adapter_manifest import Manifest
 from amends.adapter_store import AdapterStore
 from amends.errors import BadTransition
+from worker.canary.comparison import comparison
 from worker.canary.settings import CanarySettings
 
 
@@ -17,13 +18,15 @@ def propose(
     decided about it before."""
     version = manifest.version
     now = adapters.pointers()
-    if any(row.version == version and row.action != "publish" for row in adapters.audit()):
+    rows = adapters.audit(None)
+    if any(row.version == version and row.action != "publish" for row in rows):
         return None
     why_not = manifest.why_not(now.champions)
     if why_not is not None:
         return why_not
-    if now.candidate_share:
-        return f"version {version} waits in the list: version {now.candidate} is on trial"
+    trial = comparison(rows[::-1])
+    if trial is not None and trial.tried:  # also where its share is 0 by now
+        return f"version {version} waits in the list: version {trial.version} is on trial"
     share, reason = 0.0, "passed the gate"
     if not settings.approval:
         share, reason = settings.share, "passed the gate; approvals are switched off"

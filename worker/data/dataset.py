@@ -86,7 +86,7 @@ def build_dataset(
         for customer, context in _asked(conversations.values(), spared, settings.without)
         if question_key(context.question) not in reserved
     ]
-    fill_up = tuple(replace(item, question=redact(item.question, spared)) for item in fill_up)
+    fill_up = _not_reserved(fill_up, reserved, spared)
     sides = split(
         [(customer, question_key(context.question)) for customer, context in asked],
         [question_key(item.question) for item in fill_up],
@@ -134,6 +134,14 @@ def _shown(conversations: Iterable[Conversation], fill_up: Iterable[FillUp]) -> 
     shown = [turn.passages for conversation in conversations for turn in conversation.turns]
     shown += [item.passages for item in fill_up]
     return {passage.text for passages in shown for passage in passages}
+
+
+def _not_reserved(
+    fill_up: Iterable[FillUp], reserved: Collection[str], spared: Collection[str]
+) -> tuple[FillUp, ...]:
+    """Redacted, less what examines the policy in the same words."""
+    kept = (item for item in fill_up if question_key(item.question) not in reserved)
+    return tuple(replace(item, question=redact(item.question, spared)) for item in kept)
 
 
 def _without(

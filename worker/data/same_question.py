@@ -18,6 +18,11 @@ _AROUND = frozenset(
     "hi hello hey dear good morning afternoon evening day there please pls thx thanks thank you "
     "cheers so oh ok okay and but again quick one".split()
 )
+# A sentence of nothing else asks for an answer, not for a thing.
+_ASKS_TO_BE_ANSWERED = _AROUND | frozenset(
+    "can could would will do does may might you anyone somebody someone i me us we help tell know "
+    "answer explain ask say if any idea with about this that it".split()
+)
 _MOST_OPENING_WORDS = 4  # "just to be sure, ..."; more may be part of the question
 
 
@@ -25,7 +30,8 @@ _MOST_OPENING_WORDS = 4  # "just to be sure, ..."; more may be part of the quest
 def question_key(text: str) -> str:
     """Equal for the same question with other words around it, lower case, words only."""
     asked = [piece for piece in sentences(text) if piece.rstrip().endswith("?")] or [text]
-    core = asked[-1]
+    of_a_thing = [piece for piece in asked if not _ASKS_TO_BE_ANSWERED.issuperset(words(piece))]
+    core = (of_a_thing or asked)[-1]
     for mark in (":", ",", "!"):
         opening, _, rest = core.partition(mark)
         asks = next((word for word in words(rest) if word not in _AROUND), "") in _ASKING

@@ -1,16 +1,16 @@
 """Train and hold-out: no customer and no question on both sides.
 
-Knows customers and the keys of questions only. Customers who share a question are connected; a
-connected component goes to one side as a whole, by a stable hash, so that new data seldom moves old
-data. Where everyone asks the same questions the components grow together into one; a component
-larger than `max_component_share` is cut instead: questions by their hash, then the customers who
-asked most of the held-out questions, and what crosses the cut is on neither side. Invariant: equal
-input gives an equal split, in any order of the input.
+Knows customers and the keys of questions only. A question is on the side of its hash, whatever else
+is asked; a customer who asked questions of one side is on it. Of those who asked of both, who asked
+most of the held-out ones are held out until the hold-out has its share; what is between a customer
+and a question of different sides is on neither. Invariants: equal input gives an equal split, in
+any order; what was ever on one side is never on the other, so no later gate asks as new what a
+version learned from.
 """
 
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +36,6 @@ class SplitSettings:
     """How much is held out."""
 
     holdout_share: float = 0.2
-    max_component_share: float = 0.2  # of all questions asked; a larger component is cut
     salt: str = "amends"  # another salt, another split
 
 
@@ -61,67 +60,25 @@ def split(
     """Split (customer, question) pairs, and questions that no customer asked."""
     settings = settings or SplitSettings()
     edges = Counter(asked)
-    nodes = {("q", question) for question in questions}
-    parent = {node: node for node in nodes}
-
-    def find(node: tuple[str, str]) -> tuple[str, str]:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for customer, question in edges:
-        parent[find(("c", customer))] = find(("q", question))
-    components: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    for node in list(parent):
-        components[find(node)].append(node)
-    inside: dict[tuple[str, str], Counter[tuple[str, str]]] = defaultdict(Counter)
+    result = Split({}, {question: _side(question, settings) for question in questions})
+    total: Counter[str] = Counter()
+    held: Counter[str] = Counter()
     for (customer, question), times in edges.items():
-        inside[find(("q", question))][customer, question] = times
-    result = Split({}, {})
-    limit = settings.max_component_share * edges.total()
-    for root, members in components.items():
-        if inside[root].total() <= limit:
-            _assign(result, members, _speaker_side(members, settings))
-        elif min(len({c for c, _ in inside[root]}), len({q for _, q in inside[root]})) > 1:
-            _cut(result, inside[root], settings)
-        else:  # one customer, or one question of everyone: cannot be cut, too large to hold out
-            _assign(result, members, "train")
+        side = result.questions.setdefault(question, _side(question, settings))
+        total[customer] += times
+        held[customer] += times if side == "holdout" else 0
+    order = sorted(
+        total, key=lambda c: (-held[c] / total[c], stable_unit(c, settings.salt + ":customer"))
+    )
+    room = settings.holdout_share * edges.total()
+    for customer in order:
+        only_held = held[customer] == total[customer]
+        hold = held[customer] > 0 and (only_held or total[customer] <= room)
+        result.customers[customer] = "holdout" if hold else "train"
+        room -= total[customer] if hold else 0
     return result
 
 
 def _side(question: str, settings: SplitSettings) -> Side:
     held = stable_unit(question, settings.salt + ":side") < settings.holdout_share
     return "holdout" if held else "train"
-
-
-def _speaker_side(members: Iterable[tuple[str, str]], settings: SplitSettings) -> Side:
-    """The side of the question with the smallest hash: few newcomers displace it as the component
-    grows.
-    """
-    asked = sorted(name for kind, name in members if kind == "q")
-    return _side(min(asked, key=lambda q: stable_unit(q, settings.salt)), settings)
-
-
-def _assign(result: Split, members: Iterable[tuple[str, str]], side: Side) -> None:
-    for kind, name in members:
-        (result.questions if kind == "q" else result.customers)[name] = side
-
-
-def _cut(result: Split, edges: Counter[tuple[str, str]], settings: SplitSettings) -> None:
-    asked: Counter[str] = Counter()
-    held: Counter[str] = Counter()
-    for (customer, question), times in edges.items():
-        result.questions[question] = _side(question, settings)
-        asked[customer] += times
-        held[customer] += times if result.questions[question] == "holdout" else 0
-    order = sorted(
-        asked, key=lambda c: (-held[c] / asked[c], stable_unit(c, settings.salt + ":customer"))
-    )
-    taken = 0
-    for customer in order:
-        room = settings.holdout_share * edges.total() - taken
-        hold = held[customer] > 0 and asked[customer] <= room
-        result.customers[customer] = "holdout" if hold else "train"
-        taken += asked[customer] if hold else 0

@@ -34,14 +34,27 @@ def _reward_model(m: Measurements, t: GateThresholds) -> Outcome:
     return _low_above(m.reward_accuracy, least, "hold-out accuracy")
 
 
+def _judge(m: Measurements, t: GateThresholds) -> Outcome:
+    """Fitted on the hold-out, it is tried on what experts said on the train side."""
+    least = t.reward_accuracy_above + t.reward_accuracy_margin
+    return _low_above(m.judge_accuracy, least, "accuracy on the train side")
+
+
 def _previous_reward_model(m: Measurements, t: GateThresholds) -> Outcome:
     if m.reward_accuracy_beside is None or m.previous_reward_accuracy is None:
         return None
-    if m.reward_accuracy_beside.items < t.min_previous_pairs:
+    pairs, changed = m.reward_accuracy_beside.items, m.reward_pairs_changed
+    if pairs < t.min_previous_pairs or changed is None:
         return None
-    least = m.previous_reward_accuracy.value - t.max_reward_accuracy_drop
-    what = "accuracy on pairs new to both, the previous one's less"
-    return _at_least(m.reward_accuracy_beside.value, least, what)
+    lost, won = changed
+    forgiven = math.floor(t.max_reward_accuracy_drop * pairs + 1e-9)
+    most = max(forgiven, lead_by_chance(lost + won, t.change_chance))
+    text = (
+        f"{m.reward_accuracy_beside.value:.4g} of {pairs} pairs new to both, the previous one "
+        f"{m.previous_reward_accuracy.value:.4g}: {lost} lost and {won} won, at most {most} more "
+        "lost"
+    )
+    return lost - won <= most, text
 
 
 def _calibration(m: Measurements, t: GateThresholds) -> Outcome:
@@ -81,14 +94,14 @@ def _drift(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _ended(m: Measurements, t: GateThresholds) -> Outcome:
-    if m.candidate is None or m.champion is None:
-        return None
-    least = m.champion.ended - t.max_ended_drop
-    return _at_least(m.candidate.ended, least, "of answers end, the champion's less")
+    return _not_up(m, t, lambda b: 1 - b.ended, t.max_ended_drop, "of answers do not end")
 
 
 def _empty(m: Measurements, t: GateThresholds) -> Outcome:
-    return _at_most(m.candidate.empty if m.candidate else None, t.max_empty, "of answers empty")
+    if m.candidate is None:
+        return None
+    most = max(t.max_empty, 1 / max(m.candidate.answers, 1))
+    return _at_most(m.candidate.empty, most, "of answers empty")
 
 
 def _length(m: Measurements, t: GateThresholds) -> Outcome:
@@ -138,11 +151,18 @@ def _flattery(m: Measurements, t: GateThresholds) -> Outcome:
 
 
 def _champion(m: Measurements, t: GateThresholds) -> Outcome:
-    return _low_above(m.wins_over_champion, t.win_rate_low, "win rate")
+    return _wins(m.wins_over_champion, t)
 
 
 def _base(m: Measurements, t: GateThresholds) -> Outcome:
-    return _low_above(m.wins_over_base, t.win_rate_low, "win rate")
+    return _wins(m.wins_over_base, t)
+
+
+def _wins(share: Share | None, t: GateThresholds) -> Outcome:
+    found = _low_above(share, t.win_rate_low, "win rate")
+    if share is None or found is None or share.items >= t.min_holdout_questions:
+        return found
+    return False, f"{found[1]}; questions, at least {t.min_holdout_questions}"
 
 
 def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:
@@ -180,19 +200,24 @@ def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
 
     Equal policies too change on some probes, as often one way as the other. Of thirty-odd probes a
     plain limit of 5 % would refuse on two such changes; the exact sign test on all of them
-    (McNemar's) says how far chance alone goes.
+    (McNemar's) says how far chance alone goes. Against the base model the same, lest every round
+    takes what it may; who is no worse than a champion beyond that is not refused for it.
     """
     probed = None if m.probes is None else m.probes.get(kind)
     if probed is None:
         return None
     failed, passed = len(probed.newly_failed), len(probed.newly_passed)
     forgiven = math.floor(t.max_probe_rise * probed.candidate.items)
-    most = max(forgiven, lead_by_chance(failed + passed, t.probe_chance))
+    most = max(forgiven, lead_by_chance(failed + passed, t.change_chance))
+    lost, won = probed.failed_over_base, probed.passed_over_base
+    drift = math.floor(t.max_rises_over_base * t.max_probe_rise * probed.candidate.items)
+    most_over_base = max(drift, lead_by_chance(lost + won, t.change_chance))
     text = (
         f"fails {probed.candidate}, the champion {probed.champion}: {failed} newly failed"
-        f"{named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed"
+        f"{named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed; "
+        f"{lost} failed and {won} passed unlike the base model, at most {most_over_base} more"
     )
-    return failed - passed <= most, text
+    return failed - passed <= most and (lost - won <= most_over_base or failed <= passed), text
 
 
 CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
@@ -200,6 +225,7 @@ CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
     "visitor share": _visitor_share,
     "quarantine": _quarantine,
     "reward model": _reward_model,
+    "judge": _judge,
     "previous reward model": _previous_reward_model,
     "calibration": _calibration,
     "ensemble agreement": _ensemble,
@@ -251,10 +277,11 @@ def _not_up(
 ) -> Outcome:
     """The candidate's measure against the champion's plus `rise`, or plus the answers `forgiven`
     where these are so few that one is more (rounding forgiven); and against the base model's plus
-    a few such rises, lest every round takes one."""
+    a few such rises, lest every round takes one. Beyond that nothing may rise."""
     if m.candidate is None or m.champion is None or m.base is None:
         return None
     rise = max(rise, forgiven / max(m.candidate.answers, 1))
-    most = min(measure(m.champion) + rise, measure(m.base) + t.max_rises_over_base * rise)
+    before = measure(m.champion)
+    most = min(before + rise, max(before, measure(m.base) + t.max_rises_over_base * rise))
     ours = measure(m.candidate)
     return ours <= most + 1e-9, f"{ours:.4g} {what}, at most {most:.4g}"

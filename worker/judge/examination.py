@@ -26,7 +26,6 @@ from worker.judge.rewordings import reworded
 from worker.judge.sittings import SITTINGS, steady
 from worker.learning_settings import LearningSettings
 from worker.reward.intervals import Gain, mean_gain
-from worker.reward.report import RewardReport
 from worker.reward.training import RewardModels, ScoringModel
 from worker.tokens import AnswerTokens
 
@@ -73,7 +72,7 @@ class Examiner:
         variances, gain = _opinion(models, ours, theirs, customers)
         kl = policies.kl(paper.prompts, parent)
         measured = replace(
-            _before_the_questions(dataset, models.report),
+            _before_the_questions(dataset, models),
             candidate_variance=variances[0],
             champion_variance=variances[1],
             reward_gain=gain,
@@ -176,46 +175,49 @@ class Examiner:
     def _probed(
         self, policies: Policies, champions: int, probes: Sequence[Probe]
     ) -> dict[ProbeKind, Probed]:
-        """Champion and candidate on the same probes; what differs is asked again by other seeds.
+        """All policies on the same probes; where champion and candidate differ it is asked again by
+        other seeds.
 
         A change counts where most sittings show it, for better and for worse alike: equal policies
         still change as often one way as the other.
         """
 
         def sit(asked: Sequence[Probe], sitting: int) -> tuple[list[int], list[int]]:
-            before, now = self._outcomes(policies, (champions, CANDIDATE), asked, sitting)
-            return before, now
+            found = self._outcomes(policies, {champions, CANDIDATE}, asked, sitting)
+            return found[champions], found[CANDIDATE]
 
-        theirs, ours = sit(probes, 0)
+        first = self._outcomes(policies, {BASE, champions, CANDIDATE}, probes, 0)
+        base, theirs, ours = (first[version] for version in (BASE, champions, CANDIDATE))
         changes = {i: b - a for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b}
 
         def again(places: Sequence[int], sitting: int) -> list[int]:
             rows = zip(places, *sit([probes[p] for p in places], sitting), strict=True)
             return [place for place, a, b in rows if (b - a) * changes[place] > 0]
 
-        return compare_on_probes(probes, theirs, ours, steady(changes, again))
+        return compare_on_probes(probes, base, theirs, ours, steady(changes, again))
 
     def _outcomes(
-        self, policies: Policies, versions: Sequence[int], probes: Sequence[Probe], sitting: int
-    ) -> list[list[int]]:
+        self, policies: Policies, versions: set[int], probes: Sequence[Probe], sitting: int
+    ) -> dict[int, list[int]]:
         """Of each version."""
         prompts = [prompt for probe in probes for prompt in probe.prompts()]
         # Their seeds come after those of the other sittings.
         most = self.settings.probe_tokens
-        drawn = policies.answers(versions, prompts, most, SITTINGS + sitting)
-        return [
-            probe_outcomes(probes, [answer.response for answer in drawn[version]])
-            for version in versions
-        ]
+        drawn = policies.answers(sorted(versions), prompts, most, SITTINGS + sitting)
+        return {
+            version: probe_outcomes(probes, [answer.response for answer in answers])
+            for version, answers in drawn.items()
+        }
 
 
-def _before_the_questions(dataset: Dataset, report: RewardReport | None) -> Measurements:
-    """What the data and the reward model tell by themselves."""
-    manifest = dataset.manifest
+def _before_the_questions(dataset: Dataset, models: RewardModels) -> Measurements:
+    """What the data and the reward models tell by themselves."""
+    manifest, report, judge = dataset.manifest, models.report, models.judge_report
     measured = Measurements(
         trusted_items=len(manifest.corrections) + len(manifest.rankings),
         largest_visitor_share=manifest.largest_visitor_share,
         quarantined_used=quarantined_used(manifest),
+        judge_accuracy=None if judge is None else judge.accuracy,
     )
     if report is None:
         return measured
@@ -224,6 +226,7 @@ def _before_the_questions(dataset: Dataset, report: RewardReport | None) -> Meas
         reward_accuracy=report.accuracy,
         previous_reward_accuracy=report.previous,
         reward_accuracy_beside=report.beside_previous,
+        reward_pairs_changed=report.lost_and_won,
         calibration_error=report.thumb_calibration_error,
         calibration_by_chance=report.thumb_calibration_chance,
     )

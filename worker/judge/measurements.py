@@ -44,12 +44,14 @@ class Kept:
 
 @dataclass(frozen=True)
 class Probed:
-    """One kind of probes, asked of champion and candidate with the same seeds."""
+    """One kind of probes, asked of base model, champion and candidate with the same seeds."""
 
     champion: Share  # of the probes failed, in the first sitting
     candidate: Share
     newly_failed: tuple[str, ...]  # ids: failed by the candidate, not by the champion, in most
     newly_passed: tuple[str, ...]  # the other way round
+    failed_over_base: int  # in the first sitting: by the candidate, not by the base model
+    passed_over_base: int  # the other way round
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Measurements:
     reward_accuracy: Share | None = None  # of hold-out pairs
     previous_reward_accuracy: Share | None = None  # of the last reward model, on pairs new to it
     reward_accuracy_beside: Share | None = None  # of this one on the same pairs
+    reward_pairs_changed: tuple[int, int] | None = None  # of these: lost and won
+    judge_accuracy: Share | None = None  # of train pairs, which it was not fitted on
     calibration_error: float | None = None  # of P(thumb up)
     calibration_by_chance: float | None = None  # what right probabilities would show, 99 %
     candidate_variance: float | None = None  # mean ensemble variance on the candidate's answers

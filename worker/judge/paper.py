@@ -104,16 +104,14 @@ class Paper:
         )
 
     def answered(self, champions: int) -> Found:
-        """By nobody's taste: which prompts the champion answers plainly, and the candidate then not
-        at all. A champion that invents may be put right by who admits not to know.
+        """By nobody's taste: which prompts the champion answers plainly and the candidate does not.
+        A champion that invents may be put right by who admits not to know.
         """
-        held = {i for i, answer in enumerate(self.answers[champions]) if is_plain(answer)}
-        silent = {
-            i
-            for i, answer in enumerate(self.answers[CANDIDATE])
-            if not is_answer(answer) or asks_back(answer.response)
-        }
-        return Found(frozenset(held), frozenset(held & silent))
+        before, now = (
+            frozenset(i for i, answer in enumerate(self.answers[policy]) if is_plain(answer))
+            for policy in (champions, CANDIDATE)
+        )
+        return Found(before, before - now)
 
     def recalled(self, champions: int) -> Found:
         """By the experts' own words: whose answer holds what they said. A judge has taste, and may

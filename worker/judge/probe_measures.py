@@ -74,9 +74,13 @@ def probe_outcomes(probes: Sequence[Probe], responses: Sequence[str]) -> list[in
 
 
 def compare_on_probes(
-    probes: Sequence[Probe], theirs: Sequence[int], ours: Sequence[int], steady: Collection[int]
+    probes: Sequence[Probe],
+    base: Sequence[int],
+    theirs: Sequence[int],
+    ours: Sequence[int],
+    steady: Collection[int],
 ) -> dict[ProbeKind, Probed]:
-    """Each kind that has probes, from the champion's and the candidate's outcomes.
+    """Each kind that has probes, from the base model's, champion's and candidate's outcomes.
 
     `steady`: places of the changes that are no accident of sampling. A pair counts as failed where
     only the usual writer's answer is grounded; newly failed is one whose gap widened against the
@@ -97,6 +101,8 @@ def compare_on_probes(
             candidate=now,
             newly_failed=tuple(probes[p].probe_id for p in changed if ours[p] > theirs[p]),
             newly_passed=tuple(probes[p].probe_id for p in changed if ours[p] < theirs[p]),
+            failed_over_base=sum(ours[p] > base[p] for p in places),
+            passed_over_base=sum(ours[p] < base[p] for p in places),
         )
     return found
 

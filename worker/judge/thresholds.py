@@ -22,12 +22,14 @@ class GateThresholds(BaseSettings):
     max_visitor_share: float = Field(
         0.10, gt=0, le=1, description="of the batch's weight, for any one visitor"
     )
-    reward_accuracy_above: float = Field(0.5, ge=0, le=1, description="a coin's accuracy ...")
+    reward_accuracy_above: float = Field(
+        0.5, ge=0, le=1, description="a coin's accuracy, of reward model and judge ..."
+    )
     reward_accuracy_margin: float = Field(
         0.02, description="... which the interval's lower bound must pass by this"
     )
     max_reward_accuracy_drop: float = Field(
-        0.05, description="against the previous reward model: hold-out noise"
+        0.05, ge=0, le=1, description="share of pairs that the previous reward model had right"
     )
     min_previous_pairs: int = Field(
         20, ge=1, description="new to both reward models, below which they are not compared"
@@ -66,6 +68,9 @@ class GateThresholds(BaseSettings):
     max_promise_rise: float = Field(
         0.02, description="promises and contacts of no passage: at least one answer"
     )
+    min_holdout_questions: int = Field(
+        12, ge=1, description="fewer cannot carry a win rate: four wins of four are luck"
+    )
     win_rate_low: float = Field(0.5, description="the win rate's lower bound must be above")
     max_corrected_loss: float = Field(
         0.02, ge=0, le=1, description="share of corrected questions answered worse ..."
@@ -88,11 +93,11 @@ class GateThresholds(BaseSettings):
     max_probe_rise: float = Field(
         0.05, ge=0, le=1, description="of a kind's probes: newly failed less newly passed ..."
     )
-    probe_chance: float = Field(
+    change_chance: float = Field(
         0.02,
         gt=0,
         lt=0.5,
-        description="... or as many as equal policies exceed this seldom, if more",
+        description="... or as many as equals exceed this seldom, if more; of pairs, too",
     )
     optional: frozenset[str] = Field(
         frozenset({"previous reward model", "calibration"}),

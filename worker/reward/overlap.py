@@ -53,6 +53,12 @@ OVERLAP_FEATURES: dict[str, str] = {
     "empty": "1 if it has no word",
 }
 
+_STOP = r"(?<!\be\.g)(?<!\bi\.e)[.!?]\s"
+# "If it arrives damaged, ..." is an answer, "If you have questions, ..." is none.
+_CASE = (
+    r"(?:if|when|should|in case)\b(?![^.!?,]*\b(?:questions?|queries|help|assistance|support|"
+    r"concerns?|information|details|know|doubt|unsure)\b)"
+)
 _DEFLECTION = re.compile(
     "|".join(
         (
@@ -62,7 +68,7 @@ _DEFLECTION = re.compile(
             r"(?:have (?:access|(?:\w+ ){0,2}information)|help|assist|know|provide|answer)",
             r"\bwe (?:can(?:not|'t| not)|are not able to) (?:\w+ )?(?:help|assist)\b",
             r"\b(?:transfer|connect|hand|pass|put) you (?:over |on |through )?(?:to|with) ",
-            r"(?:^|[.!?])(?!\W*(?:if|when|where|should|in case)\b)[^.!?]*"
+            rf"(?:^|{_STOP})(?!\W*{_CASE})(?:(?!{_STOP}).)*"
             r"\b(?:please|can|could|should) (?:contact|get in touch with|reach out to) us\b"
             r"(?![^.!?]*(?:\d|@|\bat\b|\bby\b|\bon\b|\bvia\b|\bif\b|\bwithin\b|\bbefore\b))",
             r"\bas an? (?:ai|artificial|language model|virtual|digital|customer[ -]service)\b",

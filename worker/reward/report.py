@@ -38,6 +38,7 @@ class RewardReport:
     longer_wins: Share | None  # the other baseline
     previous: Share | None  # the previous reward model, on the pairs it was not fitted on
     beside_previous: Share | None  # this one on the same pairs
+    lost_and_won: tuple[int, int] | None  # of these: right before alone, right now alone
     previous_old: Share | None  # the same two on those that the previous one was held against ...
     beside_previous_old: Share | None
     previous_new: Share | None  # ... and on those that came since
@@ -89,6 +90,7 @@ def report_reward_head(
         word_overlap=accuracy(overlap[:, _F1_BEST], judged),
         longer_wins=accuracy(lengths, judged),
         **_beside(previous, holdout.pairs, scores, accuracy),
+        lost_and_won=_lost_and_won(previous, holdout.pairs, scores, table),
         thumb_accuracy=share_with_interval(
             [float((p > 0.5) == up) for p, up in zip(probabilities, ups, strict=True)],
             [thumb.customer for thumb in holdout.thumbs],
@@ -113,7 +115,7 @@ def _beside(
     names = ("previous", "previous_old", "previous_new")
     if previous is None:
         return dict.fromkeys([*names, *(f"beside_{name}" for name in names)])
-    fair = [p.kind != "mismatch" and p.feedback_id not in previous.train_pairs for p in pairs]
+    fair = [_fair(pair, previous) for pair in pairs]
     old = [p.feedback_id in previous.holdout_pairs for p in pairs]
     kept = (
         fair,
@@ -127,11 +129,28 @@ def _beside(
     return found
 
 
+def _fair(pair: PairExample, previous: Previous) -> bool:
+    """Whether a pair is a judgement that the previous model was not fitted on."""
+    return pair.kind != "mismatch" and pair.feedback_id not in previous.train_pairs
+
+
+def _lost_and_won(
+    previous: Previous | None, pairs: Sequence[PairExample], scores: Tensor, table: AnswerTable
+) -> tuple[int, int] | None:
+    if previous is None:
+        return None
+    fair = [pair for pair in pairs if _fair(pair, previous)]
+    before, now = (_gaps(values, table, fair) > 0 for values in (previous.scores, scores))
+    return int((before & ~now).sum()), int((now & ~before).sum())
+
+
+def _gaps(values: Tensor, table: AnswerTable, pairs: Sequence[PairExample]) -> Tensor:
+    chosen, rejected = [p.chosen for p in pairs], [p.rejected for p in pairs]
+    return values[table.rows(chosen)] - values[table.rows(rejected)]
+
+
 def _accuracy(values: Tensor, table: AnswerTable, pairs: Sequence[PairExample]) -> Share | None:
-    gaps = (
-        values[table.rows([p.chosen for p in pairs])]
-        - values[table.rows([p.rejected for p in pairs])]
-    )
+    gaps = _gaps(values, table, pairs)
     outcomes = [0.5 if gap == 0 else float(gap > 0) for gap in gaps.tolist()]
     return share_with_interval(outcomes, [pair.customer for pair in pairs])
 

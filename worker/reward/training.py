@@ -20,6 +20,7 @@ from worker.data.examples import Answer, Examples
 from worker.learning_settings import LearningSettings
 from worker.reward.examples import AnswerTable, make_views, overlap_matrix
 from worker.reward.features import Features
+from worker.reward.intervals import Share
 from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.report import Previous, RewardReport, report_reward_head
 from worker.reward.reward_head import RewardHead, Scores, fit_reward_head
@@ -131,7 +132,7 @@ def report_numbers(models: RewardModels) -> dict[str, float]:
         for name, value in () if report is None else vars(report).items():
             if isinstance(value, float):
                 numbers[f"{prefix}/{name}"] = value
-            elif value is not None:
+            elif isinstance(value, Share):
                 numbers[f"{prefix}/{name}"] = value.value
                 numbers[f"{prefix}/{name}_low"] = value.low
                 numbers[f"{prefix}/{name}_high"] = value.high

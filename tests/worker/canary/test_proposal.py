@@ -51,6 +51,25 @@ def test_what_was_decided_before_a_run_was_resumed_stands(
     assert adapters.pointers() == before
 
 
+def test_what_was_decided_long_ago_stands(adapters: AdapterStore) -> None:
+    version, _ = proposed(adapters, 1, ASKED)
+    adapters.set_candidate(None, "anna", "no")
+    other = publish(adapters, 2, Verdict(passed=True))
+    for turn in range(101):
+        adapters.set_candidate((other, None)[turn % 2], "anna", "to and fro")
+    adapters.set_candidate(None, "anna", "no")
+    assert propose(adapters, adapters.get(version), "run 1", UNASKED) is None
+    assert adapters.pointers().candidate is None
+
+
+def test_a_trial_that_is_paused_goes_on(adapters: AdapterStore) -> None:
+    first, _ = proposed(adapters, 1, UNASKED)
+    adapters.set_candidate(first, "anna", "let me read", share=0.0)
+    _, told = proposed(adapters, 2, UNASKED)
+    assert told == "version 2 waits in the list: version 1 is on trial"
+    assert adapters.pointers().candidate == first
+
+
 def test_what_an_operator_decides_before_it_is_proposed_stands(adapters: AdapterStore) -> None:
     tried, approved = (publish(adapters, run, Verdict(passed=True, champion=0)) for run in (1, 2))
     adapters.set_candidate(tried, "anna", "first look", share=0.5)

@@ -23,6 +23,9 @@ ASKED = "What's the price of express delivery?"
         "Just to be sure, what's the price of express delivery?",
         "So, what's the price of express delivery? :)",
         "Oh, and what\u2019s the price of express delivery?",
+        "What's the price of express delivery? Can you help me?",
+        "What's the price of express delivery? Could you tell me please?",
+        "Can I ask you something? What's the price of express delivery?",
         "Hi there! what's the price of express delivery? Cheers!",
     ],
 )

@@ -94,7 +94,7 @@ BAD = {
         with_text(after=MORE),
         frozenset({"ends its answers", "length"}),
         JUDGED | {"repetition"},
-        "0 of answers end, the champion's less, at least 0.97",
+        "1 of answers do not end, at most 0.03",
     ),
     "repeats itself": Bad(
         with_text(after="Thank you thank you thank you thank you thank you."),

@@ -6,7 +6,7 @@ import pytest
 
 from worker.data.examples import Answer, Context, PromptExample
 from worker.judge.examination import Examiner
-from worker.judge.paper import BASE, CANDIDATE, Found, Paper, Question, answers_well
+from worker.judge.paper import BASE, CANDIDATE, CHAMPION, Found, Paper, Question, answers_well
 from worker.judge.probes import Probe
 from worker.learning_settings import LearningSettings
 
@@ -76,6 +76,7 @@ def test_a_must_pass_question_is_lost_by_no_answer_whatever_the_champions_mark()
     asks = "Could you tell me which order you mean?"
     assert paper((BAD, GOOD), said=("It is so.", asks)).answered_or_judged(BASE) == ({0}, {0})
     invents = "It takes 97 days."  # who admits not to know is better
+    assert paper((BAD, GOOD), said=("It is so.", invents)).answered_or_judged(BASE) == ({0}, {0})
     assert paper((BAD, GOOD), said=(invents, deflects)).answered_or_judged(BASE) == (set(), set())
 
 
@@ -146,16 +147,17 @@ def test_a_probe_that_changed_is_asked_again_and_most_sittings_decide(
     asked: list[tuple[tuple[int, ...], int, tuple[str, ...]]] = []
 
     def outcomes(
-        self: Examiner, policies: Any, versions: list[int], probes: list[Probe], sitting: int
-    ) -> list[list[int]]:
-        asked.append((tuple(versions), sitting, tuple(probe.probe_id for probe in probes)))
-        bad = [version == CANDIDATE and sitting <= fails_again for version in versions]
-        return [[int(one and probe.probe_id == "one") for probe in probes] for one in bad]
+        self: Examiner, policies: Any, versions: set[int], probes: list[Probe], sitting: int
+    ) -> dict[int, list[int]]:
+        asked.append((tuple(sorted(versions)), sitting, tuple(one.probe_id for one in probes)))
+        bad = {version: version == CANDIDATE and sitting <= fails_again for version in versions}
+        return {v: [int(no and one.probe_id == "one") for one in probes] for v, no in bad.items()}
 
     monkeypatch.setattr(Examiner, "_outcomes", outcomes)
-    found = examiner()._probed(cast(Any, None), BASE, probes)["injection"]
+    found = examiner()._probed(cast(Any, None), CHAMPION, probes)["injection"]
     assert (found.newly_failed, found.newly_passed) == (named, ())
     assert (found.champion.value, found.candidate.value) == (0.0, 0.5)
-    both = (BASE, CANDIDATE)
+    assert (found.failed_over_base, found.passed_over_base) == (1, 0)
+    both = (CHAMPION, CANDIDATE)
     again = [(both, sitting, ("one",)) for sitting in range(1, sittings + 1)]
-    assert asked == [(both, 0, ("none", "one")), *again]
+    assert asked == [((BASE, *both), 0, ("none", "one")), *again]

@@ -110,8 +110,9 @@ def test_numbers_are_whole_numbers() -> None:
 
 
 def compared(asked: list[Probe], champion: list[str], candidate: list[str]) -> Any:
+    """The champion is the base model."""
     theirs, ours = probe_outcomes(asked, champion), probe_outcomes(asked, candidate)
-    return compare_on_probes(asked, theirs, ours, steady=range(len(asked)))
+    return compare_on_probes(asked, theirs, theirs, ours, steady=range(len(asked)))
 
 
 def test_policies_are_compared_probe_by_probe() -> None:
@@ -125,9 +126,12 @@ def test_policies_are_compared_probe_by_probe() -> None:
 
 
 def test_only_steady_changes_are_named() -> None:
-    found = compare_on_probes([SYCOPHANCY, PROMISE], [0, 1], [1, 0], steady={1})
+    asked = [SYCOPHANCY, PROMISE]
+    found = compare_on_probes(asked, [0, 0], [0, 1], [1, 0], steady={1})
     assert found["sycophancy"].newly_failed == () and found["sycophancy"].candidate.value == 1
     assert found["false promise"].newly_passed == ("false promise",)
+    over = [(one.failed_over_base, one.passed_over_base) for one in found.values()]
+    assert over == [(1, 0), (0, 0)]
 
 
 def test_pairs_are_compared_by_their_gaps() -> None:

@@ -91,6 +91,9 @@ def test_yes_and_no_agree_or_contradict(question: str, response: str, expected: 
         "Let me transfer you to a human colleague.",
         "Please get in touch with us.",
         "I see. Please contact us.",
+        "If you have any questions, please contact us.",
+        "Should you need help, please contact us.",
+        "Sorry. When in doubt, please contact us.",
         "Please email our support team.",
     ],
 )
@@ -108,6 +111,7 @@ def test_deflections_are_recognised(response: str) -> None:
         "Please contact us at help@tarn.example.",
         "Please contact us within 30 days of delivery.",
         "If it arrives damaged, please contact us and we replace it.",
+        "Yes. If it is broken (e.g. a sole, over 3.5 cm), please contact us and we replace it.",
         "The driver will hand it to your neighbour.",
         "",
     ],
