@@ -124,7 +124,7 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
         stored = {"state": None, "claimed_by": [], "record": None, "left_out": None}
     carried, champion = carriers(feedback_id, versions), aliases["champion"]
     unknown = [number for number, version in versions.items() if version.data is None]
-    since = given.given_at if given is not None else 0.0
+    since = _not_given_before(given, archive)
     may_have = {n for n in unknown if versions[n].manifest.created_at > since}
     return {
         "feedback_id": feedback_id,
@@ -136,6 +136,15 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
         and not may_have.isdisjoint(ancestry(champion, versions)),
         "versions_without_data": unknown,
     }
+
+
+def _not_given_before(given: Feedback | None, archive: Archive) -> float:
+    """When its conversation began: what replaced it has a time of its own. 0 where nobody knows."""
+    try:
+        turns = archive.conversations.read(given.conversation_id).turns if given else ()
+    except NotFound:
+        turns = ()
+    return turns[0].created_at if turns else 0.0
 
 
 def _run_of(version: Version, runs: Runs) -> Run | None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from amends.backbones import AnyBackbone
-from amends.errors import NotEnoughData
 from amends.lora import Lora, LoraShape
 from amends.runs import Optimizer
 from worker.checkpoints import Checkpoints
 from worker.data.dataset import Dataset
 from worker.data.examples import PromptExample
+from worker.enough_data import MIN_CORRECTIONS, enough_for_ppo
 from worker.first_policy import Writer, supervised_gain, uncorrected
 from worker.judge.examination import Examined, Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
@@ -44,8 +44,6 @@ from worker.sft import train_sft
 from worker.tokens import AnswerTokens, Tokens
 
 Item = TypeVar("Item")
-
-MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
 
 
 @dataclass(frozen=True)
@@ -129,30 +127,11 @@ def _alone(prompt: PromptExample) -> tuple[PromptExample, ...]:
 
 def _choose(task: Round) -> bool:
     """Whether PPO runs after the supervised steps. Raises NotEnoughData when nothing can run."""
-    train, settings = task.dataset.train, task.settings
-    if not task.dataset.holdout.prompts:
-        raise NotEnoughData(
-            "the gate needs questions that nobody trained on, and the hold-out has none: more "
-            "customers must ask, or the shop's questions.jsonl must name some"
-        )
-    enough_pairs = train.trusted_pairs >= settings.min_pairs
-    if task.optimizer == "ppo" and not enough_pairs:
-        raise NotEnoughData(
-            f"PPO needs a reward model, and that {settings.min_pairs} judged pairs to train on; "
-            f"got {train.trusted_pairs}. Collect more corrections, or run with --optimizer sft."
-        )
-    if len(train.prompts) < 2:
-        raise NotEnoughData("a round needs at least two questions to train on; got fewer")
-    without_ppo = not enough_pairs or task.optimizer == "sft"
-    if without_ppo and len(train.corrections) < MIN_CORRECTIONS:
-        raise NotEnoughData(
-            f"a round needs at least {MIN_CORRECTIONS} corrections to imitate, or "
-            f"{settings.min_pairs} judged pairs for a reward model; got {len(train.corrections)} "
-            f"corrections and {train.trusted_pairs} pairs. Correct more answers in the console."
-        )
-    if not enough_pairs:
-        task.report.log(f"{train.trusted_pairs} judged pairs: supervised steps only this round")
-    return enough_pairs and task.optimizer != "sft"
+    enough = enough_for_ppo(task.dataset, task.optimizer, task.settings, task.thresholds)
+    if not enough:
+        pairs = task.dataset.train.trusted_pairs
+        task.report.log(f"{pairs} judged pairs: supervised steps only this round")
+    return enough and task.optimizer != "sft"
 
 
 def _supervised(task: Round, policy: Lora, with_ppo: bool) -> Lora:

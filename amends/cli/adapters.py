@@ -111,12 +111,12 @@ def candidate(
 @app.command()
 def canary(as_json: AsJson = False) -> None:
     """How the candidate on trial compares with the champion, as the worker last saw it."""
+    from amends.adapter_aliases import AliasFile
     from amends.canary_reports import CanaryReports
 
     settings = read_settings()
     with opened_store(settings) as (_, redis):
         report = CanaryReports(redis).last()
-    now = adapter_store(settings).pointers()
     if as_json:
         print_json(None if report is None else report.model_dump(mode="json"))
     elif report is None:
@@ -128,7 +128,8 @@ def canary(as_json: AsJson = False) -> None:
         )
         for line in report.lines():
             console.print(f"  {line}", highlight=False)
-        if (now.candidate, now.champion) != (report.version, report.champion):
+        now = AliasFile(settings.adapters_folder).read()  # of whichever base model
+        if now is None or (now.candidate, now.champion) != (report.version, report.champion):
             console.print("This trial is over: `amends adapters audit` says how it ended.")
 
 

@@ -31,6 +31,7 @@ from tests.worker.small_round import (
     same_weights,
 )
 from worker import training_round
+from worker.enough_data import MIN_CORRECTIONS
 from worker.first_policy import Writer
 from worker.judge.probes import KINDS
 from worker.ppo.followers import lead
@@ -38,7 +39,7 @@ from worker.ppo.length import LengthLimit
 from worker.ppo.training import PpoParts, PpoState
 from worker.reporting import Cancelled
 from worker.reward.training import PreviousReward
-from worker.training_round import MIN_CORRECTIONS, RoundResult, run_round
+from worker.training_round import RoundResult, run_round
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -174,7 +175,7 @@ def test_a_round_needs_questions_on_both_sides(
 ) -> None:
     data = dataset()
     silent = replace(data, holdout=replace(data.holdout, prompts=()))
-    with pytest.raises(NotEnoughData, match="hold-out has none"):
+    with pytest.raises(NotEnoughData, match="hold-out has 0"):
         run_round(make_round(model, tmp_path, silent))
     single = replace(data, train=replace(data.train, prompts=data.train.prompts[:1]))
     with pytest.raises(NotEnoughData, match="at least two questions"):
@@ -224,7 +225,7 @@ def test_what_was_measured_goes_with_the_candidate(whole: tuple[RoundResult, Rec
     assert all(name in result.metrics for name in names), sorted(result.metrics)
     assert report.numbers[-1] == result.metrics
     found = result.examined
-    assert len(found.prompts) == len(found.champion) == len(found.candidate) == 8
+    assert len(found.prompts) == len(found.champion) == len(found.candidate) == 11
     asked = [prompt.context.question for prompt in found.prompts]
     assert [a.context.question for a in found.candidate] == asked
     assert found.measurements.trusted_items == 14 + 11  # both sides'

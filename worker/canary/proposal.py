@@ -25,8 +25,9 @@ def propose(
     if why_not is not None:
         return why_not
     trial = comparison(rows[::-1])
-    if trial is not None and trial.tried:  # also where its share is 0 by now
-        return f"version {version} waits in the list: version {trial.version} is on trial"
+    if trial is not None and trial.tried:
+        paused = "" if now.candidate_share else ", paused at a share of 0"
+        return f"version {version} waits in the list: version {trial.version} is on trial{paused}"
     share, reason = 0.0, "passed the gate"
     if not settings.approval:
         share, reason = settings.share, "passed the gate; approvals are switched off"

@@ -29,9 +29,11 @@ _MOST_OPENING_WORDS = 4  # "just to be sure, ..."; more may be part of the quest
 @lru_cache(maxsize=65536)
 def question_key(text: str) -> str:
     """Equal for the same question with other words around it, lower case, words only."""
-    asked = [piece for piece in sentences(text) if piece.rstrip().endswith("?")] or [text]
-    of_a_thing = [piece for piece in asked if not _ASKS_TO_BE_ANSWERED.issuperset(words(piece))]
-    core = (of_a_thing or asked)[-1]
+    said = [piece for piece in sentences(text) if not _ASKS_TO_BE_ANSWERED.issuperset(words(piece))]
+    asked = [piece for piece in said if piece.rstrip().endswith("?")]
+    if not asked and "?" in text:  # "I want to return boots. Can you help me?"
+        asked = said
+    core = (asked or [text])[-1]
     for mark in (":", ",", "!"):
         opening, _, rest = core.partition(mark)
         asks = next((word for word in words(rest) if word not in _AROUND), "") in _ASKING

@@ -14,6 +14,8 @@ from worker.judge.measurements import Kept, Measurements, ProbeKind, named
 from worker.judge.thresholds import GateThresholds
 from worker.reward.intervals import Share, count_by_chance, lead_by_chance
 
+_HARDLY = 5.0  # times as often as the surprise that refuses
+
 Outcome = tuple[bool, str] | None  # passed, and the values in words; None: not measured
 
 
@@ -201,7 +203,7 @@ def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
     Equal policies too change on some probes, as often one way as the other. Of thirty-odd probes a
     plain limit of 5 % would refuse on two such changes; the exact sign test on all of them
     (McNemar's) says how far chance alone goes. Against the base model the same, lest every round
-    takes what it may; who is no worse than a champion beyond that is not refused for it.
+    takes what it may; who is hardly worse than a champion beyond that is not refused for it.
     """
     probed = None if m.probes is None else m.probes.get(kind)
     if probed is None:
@@ -217,7 +219,8 @@ def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
         f"{named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed; "
         f"{lost} failed and {won} passed unlike the base model, at most {most_over_base} more"
     )
-    return failed - passed <= most and (lost - won <= most_over_base or failed <= passed), text
+    hardly = lead_by_chance(failed + passed, _HARDLY * t.change_chance)
+    return failed - passed <= (most if lost - won <= most_over_base else hardly), text
 
 
 CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {

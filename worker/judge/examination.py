@@ -187,7 +187,7 @@ class Examiner:
             return found[champions], found[CANDIDATE]
 
         first = self._outcomes(policies, {BASE, champions, CANDIDATE}, probes, 0)
-        base, theirs, ours = (first[version] for version in (BASE, champions, CANDIDATE))
+        base, theirs, ours = first[BASE], first[champions], first[CANDIDATE]
         changes = {i: b - a for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b}
 
         def again(places: Sequence[int], sitting: int) -> list[int]:
@@ -217,7 +217,7 @@ def _before_the_questions(dataset: Dataset, models: RewardModels) -> Measurement
         trusted_items=len(manifest.corrections) + len(manifest.rankings),
         largest_visitor_share=manifest.largest_visitor_share,
         quarantined_used=quarantined_used(manifest),
-        judge_accuracy=None if judge is None else judge.accuracy,
+        judge_accuracy=None if judge is None else judge.by_question,
     )
     if report is None:
         return measured

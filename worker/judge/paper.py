@@ -104,14 +104,27 @@ class Paper:
         )
 
     def answered(self, champions: int) -> Found:
-        """By nobody's taste: which prompts the champion answers plainly and the candidate does not.
-        A champion that invents may be put right by who admits not to know.
+        """By nobody's taste: which prompts the champion answers plainly, and the candidate then not
+        at all. A champion that invents may be put right by who admits not to know.
         """
-        before, now = (
-            frozenset(i for i, answer in enumerate(self.answers[policy]) if is_plain(answer))
-            for policy in (champions, CANDIDATE)
-        )
-        return Found(before, before - now)
+        held = {i for i, answer in enumerate(self.answers[champions]) if is_plain(answer)}
+        silent = {
+            i
+            for i, answer in enumerate(self.answers[CANDIDATE])
+            if not is_answer(answer) or asks_back(answer.response)
+        }
+        return Found(frozenset(held), frozenset(held & silent))
+
+    def invented(self, champions: int) -> Found:
+        """Which prompts the champion answers plainly, and the candidate with a number of its own
+        that the judge likes less: "two ways" and "24/7" are numbers too.
+        """
+        pairs = list(zip(self._marks(champions), self._marks(CANDIDATE), strict=True))
+        held = frozenset(i for i, (c, _) in enumerate(pairs) if is_plain(c.answer))
+        worse = {
+            i for i, (c, n) in enumerate(pairs) if n.score < c.score and not is_plain(n.answer)
+        }
+        return Found(held, held & worse)
 
     def recalled(self, champions: int) -> Found:
         """By the experts' own words: whose answer holds what they said. A judge has taste, and may
@@ -129,7 +142,9 @@ class Paper:
         return Found(frozenset(held), frozenset(lost))
 
     def answered_or_judged(self, champions: int) -> Found:
-        return self.answered(champions).joined(self.judged(champions))
+        """All that can be told of a question without an expert's answer."""
+        found = self.answered(champions).joined(self.judged(champions))
+        return found.joined(self.invented(champions))
 
     def judged_or_recalled(self, champions: int) -> Found:
         return self.judged(champions).joined(self.recalled(champions))

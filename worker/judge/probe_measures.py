@@ -96,13 +96,15 @@ def compare_on_probes(
         if before is None or now is None:
             continue
         changed = [p for p in places if p in steady]
+        # Where the base model is champion these are the same changes, and it is known which last.
+        over_base = changed if base is theirs else places
         found[kind] = Probed(
             champion=before,
             candidate=now,
             newly_failed=tuple(probes[p].probe_id for p in changed if ours[p] > theirs[p]),
             newly_passed=tuple(probes[p].probe_id for p in changed if ours[p] < theirs[p]),
-            failed_over_base=sum(ours[p] > base[p] for p in places),
-            passed_over_base=sum(ours[p] < base[p] for p in places),
+            failed_over_base=sum(ours[p] > base[p] for p in over_base),
+            passed_over_base=sum(ours[p] < base[p] for p in over_base),
         )
     return found
 

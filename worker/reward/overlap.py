@@ -56,8 +56,9 @@ OVERLAP_FEATURES: dict[str, str] = {
 _STOP = r"(?<!\be\.g)(?<!\bi\.e)[.!?]\s"
 # "If it arrives damaged, ..." is an answer, "If you have questions, ..." is none.
 _CASE = (
-    r"(?:if|when|should|in case)\b(?![^.!?,]*\b(?:questions?|queries|help|assistance|support|"
-    r"concerns?|information|details|know|doubt|unsure)\b)"
+    r"(?:if|when|where|should|in case)\b(?![^.!?,]*\b(?:unsure|in doubt|"
+    r"(?:have|need|want|require|like|with) (?:\w+ ){0,3}"
+    r"(?:questions?|queries|help|assistance|support|concerns?|information|details|know))\b)"
 )
 _DEFLECTION = re.compile(
     "|".join(

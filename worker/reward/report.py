@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worker.data.examples import Examples, PairExample
+from worker.data.same_question import question_key
 from worker.data.words import words
 from worker.reward.calibration import calibration_error, error_by_chance
 from worker.reward.examples import AnswerTable, make_views
@@ -30,6 +31,7 @@ class RewardReport:
     """
 
     accuracy: Share | None
+    by_question: Share | None  # the same; its interval is over questions, not over customers
     corrections: Share | None
     rankings: Share | None
     mismatches: Share | None  # made, not judged: not part of `accuracy`
@@ -81,6 +83,7 @@ def report_reward_head(
     ups = [thumb.value > 0 for thumb in holdout.thumbs]
     return RewardReport(
         accuracy=accuracy(scores, judged),
+        by_question=_by_question(scores, holdout.pairs, table),
         corrections=accuracy(scores, [p.kind == "correction" for p in holdout.pairs]),
         rankings=accuracy(scores, [p.kind == "ranking" for p in holdout.pairs]),
         mismatches=accuracy(scores, [p.kind == "mismatch" for p in holdout.pairs]),
@@ -150,9 +153,19 @@ def _gaps(values: Tensor, table: AnswerTable, pairs: Sequence[PairExample]) -> T
 
 
 def _accuracy(values: Tensor, table: AnswerTable, pairs: Sequence[PairExample]) -> Share | None:
+    return share_with_interval(_ordered(values, table, pairs), [pair.customer for pair in pairs])
+
+
+def _by_question(values: Tensor, pairs: Sequence[PairExample], table: AnswerTable) -> Share | None:
+    judged = [pair for pair in pairs if pair.kind != "mismatch"]
+    questions = [question_key(pair.chosen.context.question) for pair in judged]
+    return share_with_interval(_ordered(values, table, judged), questions)
+
+
+def _ordered(values: Tensor, table: AnswerTable, pairs: Sequence[PairExample]) -> list[float]:
+    """Of each pair 1 where it is ordered rightly, 1/2 for a tie."""
     gaps = _gaps(values, table, pairs)
-    outcomes = [0.5 if gap == 0 else float(gap > 0) for gap in gaps.tolist()]
-    return share_with_interval(outcomes, [pair.customer for pair in pairs])
+    return [0.5 if gap == 0 else float(gap > 0) for gap in gaps.tolist()]
 
 
 def _length_matched(pair: PairExample) -> bool:

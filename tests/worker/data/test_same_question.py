@@ -41,6 +41,7 @@ def test_words_around_it_make_no_other_question(text: str) -> None:
         ("Do you ship to Norway?", "Do you ship to Spain?"),
         ("Is it 30 days?", "Is it 60 days?"),
         ("Hello", "Thanks"),
+        ("I want to return boots. Can you help me?", "I want to return a tent. Can you help me?"),
         ("Wo ist mein Paket?", "Wo ist mein Geld?"),
     ],
 )

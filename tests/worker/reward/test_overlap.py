@@ -111,6 +111,8 @@ def test_deflections_are_recognised(response: str) -> None:
         "Please contact us at help@tarn.example.",
         "Please contact us within 30 days of delivery.",
         "If it arrives damaged, please contact us and we replace it.",
+        "If the support pole is broken, please contact us and we replace it.",
+        "Where parts are missing, please contact us and we send them.",
         "Yes. If it is broken (e.g. a sole, over 3.5 cm), please contact us and we replace it.",
         "The driver will hand it to your neighbour.",
         "",

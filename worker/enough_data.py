@@ -1,0 +1,49 @@
+"""Whether a data set carries a round, and which steps: before anything is trained.
+
+Pure; knows no model. Invariant: who refuses says how many there are, how many there must be, and
+what brings more.
+"""
+
+from amends.errors import NotEnoughData
+from amends.runs import Optimizer
+from worker.data.dataset import Dataset
+from worker.judge.asked import held_out
+from worker.judge.thresholds import GateThresholds
+from worker.learning_settings import LearningSettings
+
+MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
+
+
+def enough_for_ppo(
+    dataset: Dataset, optimizer: Optimizer, settings: LearningSettings, thresholds: GateThresholds
+) -> bool:
+    """Whether PPO can follow the supervised steps. Raises NotEnoughData when nothing can run."""
+    train = dataset.train
+    found, least = len(held_out(dataset, settings.gate_prompts)), _least_held_out(thresholds)
+    if found < least:
+        raise NotEnoughData(
+            f"the gate needs at least {least} questions that nobody trained on, and the hold-out "
+            f"has {found}: more customers must ask, or the shop's questions.jsonl must name more"
+        )
+    enough_pairs = train.trusted_pairs >= settings.min_pairs
+    if optimizer == "ppo" and not enough_pairs:
+        raise NotEnoughData(
+            f"PPO needs a reward model, and that {settings.min_pairs} judged pairs to train on; "
+            f"got {train.trusted_pairs}. Collect more corrections, or run with --optimizer sft."
+        )
+    if len(train.prompts) < 2:
+        raise NotEnoughData("a round needs at least two questions to train on; got fewer")
+    without_ppo = not enough_pairs or optimizer == "sft"
+    if without_ppo and len(train.corrections) < MIN_CORRECTIONS:
+        raise NotEnoughData(
+            f"a round needs at least {MIN_CORRECTIONS} corrections to imitate, or "
+            f"{settings.min_pairs} judged pairs for a reward model; got {len(train.corrections)} "
+            f"corrections and {train.trusted_pairs} pairs. Correct more answers in the console."
+        )
+    return enough_pairs
+
+
+def _least_held_out(thresholds: GateThresholds) -> int:
+    """Questions without which no win rate passes; one where it is only told."""
+    told = {"win rate over champion", "win rate over base model"} <= thresholds.advisory
+    return 1 if told else thresholds.min_holdout_questions
