@@ -27,18 +27,24 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     pyplot.rcParams.update({"svg.hashsalt": "amends", "font.size": 10, "axes.grid": True})
     figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), sharex=True, layout="constrained")
     for panel, (metric, title) in zip(panels, PANELS, strict=True):
-        _lines(panel, rows, metric)
+        ends = _lines(panel, rows, metric)
+        if metric == "gold_satisfaction":
+            panel.set_ylim(1, 5)
+        _name(panel, ends)
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("√KL to the base model, √nats per response")
         panel.grid(alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylim(1, 5)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 
-def _lines(panel: Any, rows: Sequence[dict[str, Any]], metric: str) -> None:
+def _lines(
+    panel: Any, rows: Sequence[dict[str, Any]], metric: str
+) -> list[tuple[float, float, str]]:
+    """Where each ablation's line ends: (y, x, name)."""
+    ends = []
     distance = {_key(row): row["value"] for row in rows if row["metric"] == "sqrt_kl"}
     lines = defaultdict(list)
     for row in rows:
@@ -52,13 +58,33 @@ def _lines(panel: Any, rows: Sequence[dict[str, Any]], metric: str) -> None:
         if ablation != "none":
             if len(points) > 1:  # else no reward model had an opinion
                 panel.plot(x, y, color=GREY, linewidth=0.8, zorder=1)
-                panel.annotate(ablation, (x[-1], y[-1]), fontsize=7, color=GREY)
+                ends.append((y[-1], x[-1], ablation))
             continue
         colour = COLOURS[seeds % len(COLOURS)]
         seeds += 1
         below, above = zip(*(_reach(row) for _, row in points), strict=True)
         panel.errorbar(
             x, y, [below, above], fmt="o-", capsize=3, color=colour, label=f"seed {seed}"
+        )
+    return ends
+
+
+def _name(panel: Any, ends: Sequence[tuple[float, float, str]]) -> None:
+    """Each line by its name in the right margin, none over another."""
+    low, high = panel.get_ylim()
+    place = low
+    for y, x, name in sorted(ends):
+        place = max(y, place + (high - low) / 24)
+        panel.annotate(
+            name,
+            (x, y),
+            xytext=(1.02, place),
+            textcoords=panel.get_yaxis_transform(),
+            fontsize=7,
+            color=GREY,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "linestyle": ":"},
+            annotation_clip=False,
         )
 
 
