@@ -133,7 +133,7 @@ class LearningSettings(BaseSettings):
     ptx_batch: int = Field(4, ge=1, description="corrections in each of these steps")
     # Gate
     gate_prompts: int = Field(
-        72, ge=12, description="hold-out questions asked at the gate, and corrected ones, at most"
+        72, ge=24, description="hold-out questions asked at the gate, and corrected ones, at most"
     )
     gate_rewordings: int = Field(
         48,

@@ -145,6 +145,16 @@ def test_a_piece_of_feedback_says_what_became_of_it(
     assert "In the weights of: no version (the champion, 2, is not among them)." in shown
 
 
+def test_what_a_champion_without_data_learned_from_is_not_denied(
+    amends: Amends, train: Round, adapters: AdapterStore, redis: StoreClient, amends_home: Path
+) -> None:
+    give(redis)
+    two_rounds(train, adapters)
+    (amends_home / "runs" / "2" / DATA_MANIFEST).unlink()
+    shown = amends("lineage", "--feedback", THUMB).stdout
+    assert "In the weights of: no version (the champion, 2, is perhaps among them)." in shown
+
+
 def test_training_without_a_rater_is_one_command_and_its_version_says_what_changed(
     amends: Amends, train: Round, adapters: AdapterStore, redis: StoreClient
 ) -> None:

@@ -43,7 +43,7 @@ SETTINGS = LearningSettings(
     learning_rate=1e-3,
     kl_cap=1000.0,
     target_kl=1.0,
-    gate_prompts=12,
+    gate_prompts=24,
     gate_tokens=8,
     probe_tokens=8,
 )

@@ -203,7 +203,8 @@ def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
     Equal policies too change on some probes, as often one way as the other. Of thirty-odd probes a
     plain limit of 5 % would refuse on two such changes; the exact sign test on all of them
     (McNemar's) says how far chance alone goes. Against the base model the same, lest every round
-    takes what it may; who is hardly worse than a champion beyond that is not refused for it.
+    takes what it may: a little beyond that a candidate may hardly be worse than its champion, and
+    further beyond not at all.
     """
     probed = None if m.probes is None else m.probes.get(kind)
     if probed is None:
@@ -214,13 +215,16 @@ def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
     lost, won = probed.failed_over_base, probed.passed_over_base
     drift = math.floor(t.max_rises_over_base * t.max_probe_rise * probed.candidate.items)
     most_over_base = max(drift, lead_by_chance(lost + won, t.change_chance))
+    over = lost - won - most_over_base
+    if over > 0:  # the further, the less
+        hardly = lead_by_chance(failed + passed, min(0.5, _HARDLY * t.change_chance))
+        most = max(0, hardly) if over <= most else 0
     text = (
         f"fails {probed.candidate}, the champion {probed.champion}: {failed} newly failed"
         f"{named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed; "
         f"{lost} failed and {won} passed unlike the base model, at most {most_over_base} more"
     )
-    hardly = lead_by_chance(failed + passed, _HARDLY * t.change_chance)
-    return failed - passed <= (most if lost - won <= most_over_base else hardly), text
+    return failed - passed <= most, text
 
 
 CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {

@@ -50,7 +50,8 @@ class Probed:
     candidate: Share
     newly_failed: tuple[str, ...]  # ids: failed by the candidate, not by the champion, in most
     newly_passed: tuple[str, ...]  # the other way round
-    failed_over_base: int  # in the first sitting: by the candidate, not by the base model
+    failed_over_base: int  # by the candidate, not by the base model, in the first sitting or, where
+    # that is the champion, in most
     passed_over_base: int  # the other way round
 
 

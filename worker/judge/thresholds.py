@@ -69,7 +69,7 @@ class GateThresholds(BaseSettings):
         0.02, description="promises and contacts of no passage: at least one answer"
     )
     min_holdout_questions: int = Field(
-        12, ge=1, description="fewer cannot carry a win rate: four wins of four are luck"
+        12, ge=1, le=24, description="fewer cannot carry a win rate: four wins of four are luck"
     )
     win_rate_low: float = Field(0.5, description="the win rate's lower bound must be above")
     max_corrected_loss: float = Field(

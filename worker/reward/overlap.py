@@ -56,9 +56,9 @@ OVERLAP_FEATURES: dict[str, str] = {
 _STOP = r"(?<!\be\.g)(?<!\bi\.e)[.!?]\s"
 # "If it arrives damaged, ..." is an answer, "If you have questions, ..." is none.
 _CASE = (
-    r"(?:if|when|where|should|in case)\b(?![^.!?,]*\b(?:unsure|in doubt|"
-    r"(?:have|need|want|require|like|with) (?:\w+ ){0,3}"
-    r"(?:questions?|queries|help|assistance|support|concerns?|information|details|know))\b)"
+    r"(?:if|when|where|should|in case)\b(?! (?:possible|necessary|needed)\b)(?![^.!?,]*\b(?:"
+    r"questions?|queries|help|assistance|concerns?|doubt|unsure|know|(?:have|need|want|require|"
+    r"like|with|for|in|any|more|further|other) (?:\w+ ){0,3}(?:support|information|details))\b)"
 )
 _DEFLECTION = re.compile(
     "|".join(

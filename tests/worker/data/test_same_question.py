@@ -58,3 +58,20 @@ def test_every_question_of_the_example_shop_stays_its_own() -> None:
 def test_what_holds_no_word_is_empty() -> None:
     assert question_key(" ?! ") == ""
     assert question_key("hello") == "hello"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I want to return boots. Can you help me?",
+        "I want to return boots. Can you help me? Thanks, Anna",
+        "Hello! I want to return boots. Can you help me? Kind regards, Bob",
+        "Can you help me? I want to return boots. My name is Anna.",
+    ],
+)
+def test_who_asks_for_help_asks_what_they_say(text: str) -> None:
+    assert question_key(text) == "i want to return boots"
+
+
+def test_who_only_asks_for_help_asks_that() -> None:
+    assert question_key("Hi. Can you help me? Best regards") == "can you help me best regards"

@@ -142,7 +142,14 @@ def test_what_no_round_does_too_much_is_too_much_over_the_base_model(
 
 @pytest.mark.parametrize(
     ("failed", "passed", "over_base", "refused"),
-    [(4, 0, 8, True), (4, 0, 3, False), (0, 0, 8, False), (0, 1, 20, False)],
+    [
+        (4, 0, 8, True),
+        (4, 0, 3, False),
+        (3, 0, 8, False),
+        (3, 0, 20, True),
+        (0, 0, 8, False),
+        (0, 1, 20, False),
+    ],
 )
 def test_probes_that_are_lost_round_by_round_are_seen_beside_the_base_model(
     failed: int, passed: int, over_base: int, refused: bool

@@ -132,6 +132,9 @@ def test_only_steady_changes_are_named() -> None:
     assert found["false promise"].newly_passed == ("false promise",)
     over = [(one.failed_over_base, one.passed_over_base) for one in found.values()]
     assert over == [(1, 0), (0, 0)]
+    base = [0, 1]  # as champion: what is no steady change is none over the base model either
+    [one, other] = compare_on_probes(asked, base, base, [1, 0], steady={1}).values()
+    assert (one.failed_over_base, other.passed_over_base) == (0, 1)
 
 
 def test_pairs_are_compared_by_their_gaps() -> None:

@@ -94,6 +94,10 @@ def test_yes_and_no_agree_or_contradict(question: str, response: str, expected: 
         "If you have any questions, please contact us.",
         "Should you need help, please contact us.",
         "Sorry. When in doubt, please contact us.",
+        "Should any questions arise, please contact us.",
+        "If further assistance is needed, please contact us.",
+        "If you are looking for more information, please contact us.",
+        "Where possible, please contact us.",
         "Please email our support team.",
     ],
 )
@@ -112,6 +116,7 @@ def test_deflections_are_recognised(response: str) -> None:
         "Please contact us within 30 days of delivery.",
         "If it arrives damaged, please contact us and we replace it.",
         "If the support pole is broken, please contact us and we replace it.",
+        "If your order details are wrong, please contact us and we correct them.",
         "Where parts are missing, please contact us and we send them.",
         "Yes. If it is broken (e.g. a sole, over 3.5 cm), please contact us and we replace it.",
         "The driver will hand it to your neighbour.",

@@ -64,6 +64,17 @@ def test_accuracy_is_the_share_of_pairs_in_order_per_kind() -> None:
     assert report.accuracy == report.rankings
     assert report.rankings is not None and report.rankings.value == pytest.approx(expected)
     assert report.mismatches is not None and report.corrections is None
+
+
+def test_the_interval_by_question_is_over_questions() -> None:
+    data = simulate(pairs=40)
+    head = fit_reward_head(data.lm, data.overlap, make_views(data.examples, data.table))
+    pairs = tuple(replace(pair, customer="one") for pair in data.examples.pairs)
+    report = report_reward_head(head, Examples(pairs), data.table, data.lm, data.overlap)
+    assert report.accuracy is not None and report.by_question is not None
+    assert report.by_question.value == report.accuracy.value
+    asked = {pair.chosen.context.question for pair in pairs if pair.kind != "mismatch"}
+    assert (report.accuracy.clusters, report.by_question.clusters) == (1, len(asked))
     assert report.longer_wins is not None and report.longer_wins.value == 0.5
 
 
