@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from amends.adapter_store import AdapterStore
+from amends.conversation import Conversation
 from amends.conversation_store import ConversationStore
 from amends.correction_outcomes import OUTCOMES
 from amends.data_manifest import KINDS, DataManifest, rater_of
@@ -108,14 +109,15 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
                 "was_champion": number in ever,
             }
         )
-    given: Feedback | None = None
+    conversation: Conversation | None = None
     try:
         given, state = feedback.get(feedback_id)
+        conversation = _conversation_of(given, archive)
         stored = {
             "state": state,
             "claimed_by": feedback.runs_of(feedback_id),
             "record": given.model_dump(mode="json"),
-            "left_out": _left_out(given, archive),
+            "left_out": _left_out(given, conversation, archive),
         }
     except NotFound as error:
         if not rows:
@@ -124,7 +126,8 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
         stored = {"state": None, "claimed_by": [], "record": None, "left_out": None}
     carried, champion = carriers(feedback_id, versions), aliases["champion"]
     unknown = [number for number, version in versions.items() if version.data is None]
-    since = _not_given_before(given, archive)
+    # What replaced it has a time of its own; nothing is given before its conversation begins.
+    since = conversation.turns[0].created_at if conversation and conversation.turns else 0.0
     may_have = {n for n in unknown if versions[n].manifest.created_at > since}
     return {
         "feedback_id": feedback_id,
@@ -138,13 +141,11 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
     }
 
 
-def _not_given_before(given: Feedback | None, archive: Archive) -> float:
-    """When its conversation began: what replaced it has a time of its own. 0 where nobody knows."""
+def _conversation_of(given: Feedback, archive: Archive) -> Conversation | None:
     try:
-        turns = archive.conversations.read(given.conversation_id).turns if given else ()
+        return archive.conversations.read(given.conversation_id)
     except NotFound:
-        turns = ()
-    return turns[0].created_at if turns else 0.0
+        return None
 
 
 def _run_of(version: Version, runs: Runs) -> Run | None:
@@ -214,13 +215,10 @@ def _changed(versions: dict[int, Version], number: int) -> tuple[dict[str, Any] 
     return asdict(change(before, after)), None
 
 
-def _left_out(given: Feedback, archive: Archive) -> str | None:
+def _left_out(given: Feedback, conversation: Conversation | None, archive: Archive) -> str | None:
     """The exclusion that covers it now."""
     standing = archive.exclusions.standing()
-    try:
-        customer = archive.conversations.read(given.conversation_id).visitor_id
-    except NotFound:
-        customer = None
+    customer = conversation.visitor_id if conversation else None
     found = covering(standing, given.rater.rater_id, customer)
     if found is None:
         return None
