@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
@@ -100,14 +101,9 @@ class DataManifest(Record):
         for kind in KINDS:
             yield from self.used(kind)
 
-    def place_of(self, feedback_id: str) -> Place:
-        """The side of a judgement that was used."""
-        if self.held_out is None:
-            return "unknown side"
-        return "hold-out" if feedback_id in self.held_out else "train"
-
+    @cached_property
     def places(self) -> dict[str, Place]:
-        """`place_of` of every judgement that was used."""
+        """The side of every judgement that was used."""
         if self.held_out is None:
             return dict.fromkeys(self.all_used(), "unknown side")
         held_out = frozenset(self.held_out)

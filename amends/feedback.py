@@ -1,7 +1,8 @@
 """Thumb, Rating, Correction, Ranking: judgements, who gave them, and what makes each valid.
 
 Knows no store and no training. Invariant: one rater has one judgement of a kind on a target;
-giving it again replaces it, so `feedback_id` is derived from kind, target and rater.
+giving it again replaces it, so `feedback_id` is derived from kind, target and rater. `says` is the
+judgement itself in words.
 """
 
 from typing import Annotated, Literal
@@ -44,6 +45,10 @@ class Thumb(_Feedback):
     def feedback_id(self) -> str:
         return f"thumb:{self.turn_id}:{self.rater.rater_id}"
 
+    @property
+    def says(self) -> str:
+        return "thumb up" if self.value > 0 else "thumb down"
+
 
 class Rating(_Feedback):
     """Satisfaction 1–5 with a conversation."""
@@ -54,6 +59,10 @@ class Rating(_Feedback):
     @property
     def feedback_id(self) -> str:
         return f"rating:{self.conversation_id}:{self.rater.rater_id}"
+
+    @property
+    def says(self) -> str:
+        return f"{self.value} of 5"
 
 
 class Correction(_Feedback):
@@ -67,6 +76,10 @@ class Correction(_Feedback):
     def feedback_id(self) -> str:
         return f"correction:{self.turn_id}:{self.rater.rater_id}"
 
+    @property
+    def says(self) -> str:
+        return self.response
+
 
 class Ranking(_Feedback):
     """An order of alternative responses to one turn's message, best first."""
@@ -78,6 +91,10 @@ class Ranking(_Feedback):
     @property
     def feedback_id(self) -> str:
         return f"ranking:{self.turn_id}:{self.rater.rater_id}"
+
+    @property
+    def says(self) -> str:
+        return "\n".join(f"{place}. {text}" for place, text in enumerate(self.responses, 1))
 
 
 Feedback = Annotated[Thumb | Rating | Correction | Ranking, Field(discriminator="kind")]

@@ -153,13 +153,23 @@ class FeedbackStore:
                 f"expected a feedback id such as correction:TURN:RATER, got {feedback_id!r}; "
                 "`amends lineage --adapter N --json` lists those of a version"
             )
-        key = f"{_PREFIX}{feedback_id}"
-        stored = self._redis.hmget(key, "revision", "state")
-        revision, state = cast(list[str | None], stored)
-        if revision is None:
+        # In one step: a pending revision that is replaced meanwhile is gone.
+        stored = cast(dict[str, str], self._redis.hgetall(f"{_PREFIX}{feedback_id}"))
+        if not stored:
             raise NotFound(f"no feedback {feedback_id}")
-        text = cast(str, self._redis.hget(key, f"record:{revision}"))
-        return FEEDBACK.validate_json(text), cast(State, state)
+        text = stored[f"record:{stored['revision']}"]
+        return FEEDBACK.validate_json(text), cast(State, stored["state"])
+
+    def as_claimed(self, feedback_id: str, run_id: int) -> Feedback | None:
+        """A judgement as it stood in this run, which claimed it or learned from it again; None
+        where no run up to this one had it.
+        """
+        earlier = [run for run in self.runs_of(feedback_id) if run <= run_id]
+        if not earlier:
+            return None
+        revision = cast(str | None, self._redis.hget(_run_key(earlier[-1]), feedback_id))
+        found = self._revisions({feedback_id: revision}) if revision is not None else []
+        return found[0] if found else None
 
     def runs_of(self, feedback_id: str) -> list[int]:
         """Which runs claimed this feedback and did not give it back, in order."""

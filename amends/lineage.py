@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from amends.adapter_aliases import AuditRow, candidate_after
 from amends.adapter_manifest import Manifest
 from amends.correction_outcomes import CorrectionOutcomes
-from amends.data_manifest import LEFT_OUT, DataManifest, count_by_kind, rater_of
-from amends.exclusion import Exclusion, covering
+from amends.data_manifest import LEFT_OUT, DataManifest, count_by_kind, kind_of, rater_of
+from amends.exclusion import Exclusion
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,20 @@ class Version:
     manifest: Manifest
     data: DataManifest | None
     outcomes: CorrectionOutcomes | None = None
+
+    @property
+    def supervised_only(self) -> bool:
+        """Whether its round was judged and fitted no reward model: only corrections reached the
+        weights.
+        """
+        metrics = self.manifest.metrics
+        return "gate/kl" in metrics and "gate/reward_gain" not in metrics
+
+    def learned(self, feedback_id: str) -> bool:
+        """Whether its own round's weights, or its reward model's, were fitted to a judgement."""
+        if self.data is None or self.data.places.get(feedback_id) in (None, "hold-out"):
+            return False
+        return kind_of(feedback_id) == "correction" or not self.supervised_only
 
 
 Versions = Mapping[int, Version]
@@ -44,7 +58,8 @@ def used_from(data: DataManifest | None, exclusions: Sequence[Exclusion]) -> boo
     """
     if data is None:
         return bool(exclusions)
-    if any(covering(exclusions, rater_of(name), None) for name in data.all_used()):
+    raters = {item.name for item in exclusions if item.kind == "rater"}
+    if not raters.isdisjoint(map(rater_of, data.all_used())):
         return True
     customers = {item.name for item in exclusions if item.kind == "customer"}
     return bool(customers) and (data.customers is None or not customers.isdisjoint(data.customers))
@@ -70,10 +85,12 @@ def fate(version: Version, feedback_id: str) -> str | None:
     """What a round did with a judgement, in words; None when it did not see it."""
     if version.data is None:
         return None
-    if feedback_id in version.data.all_used():
-        place = version.data.place_of(feedback_id)
+    place = version.data.places.get(feedback_id)
+    if place is not None:
         noted = version.data.why_dropped(feedback_id)
         said = "held out: judged with" if place == "hold-out" else "learned from"
+        if place != "hold-out" and not version.learned(feedback_id):
+            said = "in the batch: supervised steps learn from corrections only"
         said += " (side unknown)" if place == "unknown side" else ""
         return f"{said}; {noted}" if noted else said
     reason = version.data.why_dropped(feedback_id)
@@ -82,13 +99,7 @@ def fate(version: Version, feedback_id: str) -> str | None:
 
 def carriers(feedback_id: str, versions: Versions) -> tuple[int, ...]:
     """Versions whose weights learned from a judgement: in their own round or an ancestor's."""
-    learned = {
-        number
-        for number, version in versions.items()
-        if version.data is not None
-        and feedback_id in version.data.all_used()
-        and version.data.place_of(feedback_id) != "hold-out"
-    }
+    learned = {number for number, version in versions.items() if version.learned(feedback_id)}
     return tuple(v for v in versions if not learned.isdisjoint(ancestry(v, versions)))
 
 
@@ -121,6 +132,9 @@ class Change:
     """
 
     before: int
+    parent: int  # what it was trained from
+    not_built_upon: tuple[int, ...]  # of the champion and its ancestors
+    customers: tuple[int | None, int | None]  # whose turns were used, before and now
     left_out: dict[str, int]  # by kind, what the new round left out
     gone: dict[str, int]  # used before, not now, whatever the reason
     new: dict[str, int]  # used now, not before
@@ -129,8 +143,10 @@ class Change:
     corrections_left_out: tuple[str, ...]  # used before, left out now
 
 
-def change(before: Version, after: Version) -> Change:
-    """Both need their data."""
+def change(
+    before: Version, after: Version, line_before: Sequence[int], line_after: Sequence[int]
+) -> Change:
+    """Both need their data. The lines are their ancestries, each with itself."""
     if before.data is None or after.data is None:
         raise ValueError("expected two versions whose data are known")
     old, now = set(before.data.all_used()), set(after.data.all_used())
@@ -138,6 +154,9 @@ def change(before: Version, after: Version) -> Change:
     lost = after.outcomes.ids("lost") if after.outcomes is not None else ()
     return Change(
         before=before.manifest.version,
+        parent=after.manifest.parent,
+        not_built_upon=tuple(number for number in line_before if number not in line_after),
+        customers=(_count(before.data.customers), _count(after.data.customers)),
         left_out=count_by_kind(left_out),
         gone=count_by_kind(old - now),
         new=count_by_kind(now - old),
@@ -145,6 +164,10 @@ def change(before: Version, after: Version) -> Change:
         corrections_lost=lost,
         corrections_left_out=tuple(sorted(left_out & set(before.data.corrections))),
     )
+
+
+def _count(names: Sequence[str] | None) -> int | None:
+    return None if names is None else len(names)
 
 
 def _figures(

@@ -93,22 +93,8 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
     """Everything about one piece of feedback. NotFound: nobody knows it."""
     adapters, feedback = archive.adapters, archive.feedback
     versions = read_versions(archive.settings.runs_folder, adapters.list())
-    aliases, ever = adapters.aliases(), champions(adapters.audit(None))
-    rows = []
-    for number, version in versions.items():
-        if (what := fate(version, feedback_id)) is None:
-            continue
-        outcome = version.outcomes.of(feedback_id) if version.outcomes else None
-        rows.append(
-            {
-                "version": number,
-                "run": version.manifest.run_id,
-                "what": what,
-                "correction": outcome.outcome if outcome is not None else None,
-                "now": ", ".join(name for name, v in aliases.items() if v == number) or None,
-                "was_champion": number in ever,
-            }
-        )
+    aliases = adapters.aliases()
+    rows = _rounds_of(feedback_id, versions, archive)
     conversation: Conversation | None = None
     try:
         given, state = feedback.get(feedback_id)
@@ -117,13 +103,14 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
             "state": state,
             "claimed_by": feedback.runs_of(feedback_id),
             "record": given.model_dump(mode="json"),
+            "says": given.says,
             "left_out": _left_out(given, conversation, archive),
         }
     except NotFound as error:
         if not rows:
             hint = "`amends lineage --adapter N --json` lists those of a version"
             raise NotFound(f"{error}, and no version saw it; {hint}") from None
-        stored = {"state": None, "claimed_by": [], "record": None, "left_out": None}
+        stored = {"state": None, "claimed_by": [], "record": None, "says": None, "left_out": None}
     carried, champion = carriers(feedback_id, versions), aliases["champion"]
     unknown = [number for number, version in versions.items() if version.data is None]
     # What replaced it has a time of its own; nothing is given before its conversation begins.
@@ -139,6 +126,34 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
         and not may_have.isdisjoint(ancestry(champion, versions)),
         "versions_without_data": unknown,
     }
+
+
+def _rounds_of(
+    feedback_id: str, versions: dict[int, Version], archive: Archive
+) -> list[dict[str, Any]]:
+    """What each round that saw the judgement did with it, and what it said then: a judgement may
+    be given anew afterwards.
+    """
+    adapters = archive.adapters
+    aliases, ever = adapters.aliases(), champions(adapters.audit(None))
+    rows = []
+    for number, version in versions.items():
+        if (what := fate(version, feedback_id)) is None:
+            continue
+        outcome = version.outcomes.of(feedback_id) if version.outcomes else None
+        then = archive.feedback.as_claimed(feedback_id, version.manifest.run_id)
+        rows.append(
+            {
+                "version": number,
+                "run": version.manifest.run_id,
+                "what": what,
+                "said": then.says if then is not None else None,
+                "correction": outcome.outcome if outcome is not None else None,
+                "now": ", ".join(name for name, v in aliases.items() if v == number) or None,
+                "was_champion": number in ever,
+            }
+        )
+    return rows
 
 
 def _conversation_of(given: Feedback, archive: Archive) -> Conversation | None:
@@ -160,11 +175,10 @@ def _run_of(version: Version, runs: Runs) -> Run | None:
 def _feedback_of(data: DataManifest) -> dict[str, dict[str, list[str]]]:
     """Ids by kind and side."""
     found: dict[str, dict[str, list[str]]] = {}
-    places = data.places()
     for kind in KINDS:
         found[kind] = {"train": [], "hold-out": [], "unknown side": []}
         for feedback_id in data.used(kind):
-            found[kind][places[feedback_id]].append(feedback_id)
+            found[kind][data.places[feedback_id]].append(feedback_id)
     return found
 
 
@@ -212,7 +226,8 @@ def _changed(versions: dict[int, Version], number: int) -> tuple[dict[str, Any] 
     before = versions.get(champion)
     if before is None or before.data is None:
         return None, f"what version {champion}, the champion of then, learned from is not here"
-    return asdict(change(before, after)), None
+    lines = ancestry(champion, versions), ancestry(number, versions)
+    return asdict(change(before, after, *lines)), None
 
 
 def _left_out(given: Feedback, conversation: Conversation | None, archive: Archive) -> str | None:

@@ -74,6 +74,7 @@ class TrainingJob:
             logger.info("run %d is not to be had: %s", run_id, error)
             return
         try:
+            self._settle_earlier(run_id)
             if run.cancel_requested:
                 self._stores.runs.finish(run_id, run.epoch, "CANCELLED")
             else:
@@ -91,6 +92,18 @@ class TrainingJob:
             self._stores.feedback.complete(run_id)
         elif state in ("FAILED", "CANCELLED"):
             self._stores.feedback.release(run_id)
+
+    def _settle_earlier(self, run_id: int) -> None:
+        """One run is live at a time, so the others have ended: what they learned from is completed
+        before this one asks what that was.
+        """
+        for earlier in self._stores.feedback.open_claims():
+            if earlier == run_id:
+                continue
+            try:
+                self.settle(earlier)
+            except NotFound:
+                logger.error("feedback is claimed by run %d, which does not exist", earlier)
 
     def _train(
         self, run: Run, stopping: Callable[[], bool], time_limit: type[BaseException]

@@ -2,12 +2,15 @@
 
 Knows TRL's dataset formats (conversational: a prompt is a list of messages), not where records are
 kept. Invariants: a file holds exactly TRL's columns; the folder appears whole, and manifest.json
-names every file with its rows and SHA-256. Redacts nothing: the files hold what visitors wrote.
+names every file with its rows and SHA-256; whom rounds leave out is left out here. Redacts nothing:
+the files hold what visitors wrote.
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import combinations
 from pathlib import Path
@@ -20,6 +23,7 @@ from amends.cli.install import opened_store, read_settings
 from amends.cli.output import AsJson, note, print_json, print_rows
 from amends.conversation import Conversation, Turn
 from amends.errors import InvalidInput
+from amends.exclusion import Exclusion, covering
 from amends.feedback import Correction, Feedback, Ranking, Thumb
 from amends.record import now_s
 
@@ -49,8 +53,10 @@ def export(
     """Write conversations and feedback for other training programs.
 
     preference: corrections and rankings as prompt, chosen, rejected. unpaired-preference: thumbs as
-    prompt, completion, label. prompt-completion: corrections. messages: whole conversations.
+    prompt, completion, label. prompt-completion: corrections. messages: whole conversations. Whom
+    rounds leave out (`amends exclusions`) is left out.
     """
+    from amends.exclusion_store import ExclusionStore
     from amends.knowledge import Knowledge, folder_of
 
     if folder.exists():
@@ -63,34 +69,56 @@ def export(
         fresh = Path(work, "export")
         fresh.mkdir()
         with opened_store(settings) as (_, store):
-            counts = write_files(fresh, shop, everything(store), kinds)
+            source = Source(store, ExclusionStore(store).standing())
+            counts = write_files(fresh, shop, source.everything(), kinds)
         files = {
             f"{k}.jsonl": {"rows": counts[k], "sha256": sha256(fresh / f"{k}.jsonl")} for k in kinds
         }
         manifest = {"schema_version": 1, "created_at": now_s(), "shop": shop, "files": files}
+        manifest["left_out"] = dict(+source.left_out)
         (fresh / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
         fresh.rename(folder)
     if as_json:
         print_json(manifest)
         return
     print_rows([{"file": str(folder / f"{k}.jsonl"), "rows": counts[k]} for k in kinds], "", False)
+    for what, count in sorted((+source.left_out).items()):
+        note(f"Left out: {count} {what} (`amends exclusions list` shows whose).")
     note("Not redacted: the files hold what visitors wrote.")
 
 
-def everything(store: "StoreClient") -> Iterator[tuple[Conversation, list[Feedback]]]:
-    """Every conversation with the feedback on it, newest first."""
-    from amends.conversation_store import ConversationStore
-    from amends.feedback_store import FeedbackStore
+@dataclass
+class Source:
+    """Conversations and feedback of the store, but for whom `standing` leaves out."""
 
-    conversations, feedback = ConversationStore(store), FeedbackStore(store)
-    before, seen = None, set[str]()
-    while page := conversations.recent(PAGE, before):
-        for conversation in page:
-            if conversation.conversation_id in seen:
-                continue  # it spoke, and so moved up, while we read
-            seen.add(conversation.conversation_id)
-            yield conversation, list(feedback.of_conversation(conversation.conversation_id))
-        before = page[-1].conversation_id
+    store: "StoreClient"
+    standing: Sequence[Exclusion]
+    left_out: Counter[str] = field(default_factory=Counter)  # "conversations", "judgements"
+
+    def everything(self) -> Iterator[tuple[Conversation, list[Feedback]]]:
+        """Every conversation with the feedback on it, newest first."""
+        from amends.conversation_store import ConversationStore
+        from amends.feedback_store import FeedbackStore
+
+        customers = {item.name for item in self.standing if item.kind == "customer"}
+        conversations, feedback = ConversationStore(self.store), FeedbackStore(self.store)
+        before, seen = None, set[str]()
+        while page := conversations.recent(PAGE, before):
+            for conversation in page:
+                if conversation.conversation_id in seen:
+                    continue  # it spoke, and so moved up, while we read
+                seen.add(conversation.conversation_id)
+                if conversation.visitor_id in customers:
+                    self.left_out["conversations"] += 1
+                    continue
+                given = feedback.of_conversation(conversation.conversation_id)
+                kept = [one for one in given if not self._covers(one)]
+                self.left_out["judgements"] += len(given) - len(kept)
+                yield conversation, kept
+            before = page[-1].conversation_id
+
+    def _covers(self, given: Feedback) -> bool:
+        return covering(self.standing, given.rater.rater_id, None) is not None
 
 
 def write_files(

@@ -60,18 +60,22 @@ def show_adapter(found: dict[str, Any], limit: int) -> None:
 def show_feedback(found: dict[str, Any], limit: int) -> None:
     record = found["record"] or {}
     rater = record.get("rater", {})
+    says = found["says"]
     facts = {
         "feedback": found["feedback_id"],
         "given": when(record.get("given_at")) or "its record is gone",
         "by": f"{rater['role']} {rater['rater_id']}" if rater else None,
-        "says": record.get("response") or record.get("value") or _some(record.get("responses"), 9),
+        "says": says,
         "conversation": record.get("conversation_id"),
         "state": found["state"],
         "claimed by run": ", ".join(map(str, found["claimed_by"])) or None,
         "left out": found["left_out"],
     }
     _facts(facts)
-    _section(found["versions"] or [{"version": "no version has seen it yet"}])
+    rows = found["versions"]
+    shown = [{name: value for name, value in row.items() if name != "said"} for row in rows]
+    _section(shown or [{"version": "no version has seen it yet"}])
+    _said_then(rows, says)
     carried = found["in_the_weights_of"]
     champion = found["champion"]
     serves = "among them" if champion in carried else "not among them"
@@ -94,7 +98,11 @@ def show_changed(found: dict[str, Any], limit: int) -> None:
         return
     before, version = changed["before"], found["version"]
     console.print(f"\nChanged from version {before}, the champion when it was judged:")
+    had, has = changed["customers"]
     facts = {
+        "trained from": changed["parent"] or "the base model",
+        "not built upon": ", ".join(map(str, changed["not_built_upon"])) or "none",
+        "customers asked": None if None in (had, has) else f"{had} before, {has} now",
         "left out": _counts(changed["left_out"]) or "nothing",
         "used before, not now": _counts(changed["gone"]) or "nothing",
         "used now, not before": _counts(changed["new"]) or "nothing",
@@ -141,6 +149,14 @@ def _some(names: Sequence[str] | None, limit: int) -> str:
     named = list(names or ())
     rest = f"\nand {len(named) - limit} more; --json names them" if len(named) > limit else ""
     return "\n".join(named[:limit]) + rest
+
+
+def _said_then(rows: Sequence[dict[str, Any]], says: str | None) -> None:
+    """What the judgement said in a round, where it says something else now."""
+    for row in rows:
+        if says is not None and row["said"] not in (None, says):
+            text = f"When version {row['version']} learned it said: {row['said']}"
+            console.print(text, markup=False, soft_wrap=True)
 
 
 def _number(value: float | None) -> str | None:

@@ -47,6 +47,7 @@ class VersionView:
     more_raters: int
     fates: tuple[tuple[str, int, tuple[Link, ...]], ...]
     beside: int | None
+    changes: tuple[str, ...]  # where somebody is left out
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def version_view(found: Mapping[str, Any]) -> VersionView:
             if count
         ),
         beside=corrections["beside"],
+        changes=_changes(found["changed"]) if found["changed"] else (),
     )
 
 
@@ -85,17 +87,40 @@ def feedback_view(found: Mapping[str, Any]) -> FeedbackView:
     """Of what `of_feedback` found."""
     record: Mapping[str, Any] = found["record"] or {}
     rater = record.get("rater")
+    written = record.get("kind") in ("correction", "ranking")
     carried = tuple(found["in_the_weights_of"])
     return FeedbackView(
-        title=_title(record) if record else "Feedback whose record is gone",
+        title=_title(record, found["says"]) if record else "Feedback whose record is gone",
         by=f"{rater['role']} {rater['rater_id']}" if rater else None,
         given_at=record.get("given_at"),
-        text=record.get("response") or record.get("comment") or _ranked(record.get("responses")),
+        text=found["says"] if written else record.get("comment", ""),
         conversation=_address(record),
         carried=carried,
         answers_now=found["champion"] in carried,
         answers_unknown=found["champion_unknown"],
     )
+
+
+def _changes(changed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Beside the champion of then, a line each."""
+    had, has = changed["customers"]
+    behind = [f"version {number}" for number in changed["not_built_upon"]]
+    parent = f"version {changed['parent']}" if changed["parent"] else "the base model"
+    said = {
+        "Trained from": parent,
+        "Not built upon": ", ".join(behind) or "none",
+        "Customers asked": None if None in (had, has) else f"{had} before, {has} now",
+        "Judgements left out": _counts(changed["left_out"]),
+        "Used before, not now": _counts(changed["gone"]),
+        "Used now, not before": _counts(changed["new"]),
+        "Corrections lost": f"{len(changed['corrections_lost'])}",
+        "Corrections left out": f"{len(changed['corrections_left_out'])}",
+    }
+    return tuple(f"{name}: {value}" for name, value in said.items() if value is not None)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "nothing"
 
 
 def _kind(kind: str, sides: Mapping[str, Sequence[str]]) -> KindView:
@@ -113,16 +138,14 @@ def _kind(kind: str, sides: Mapping[str, Sequence[str]]) -> KindView:
     )
 
 
-def _title(record: Mapping[str, Any]) -> str:
-    if record["kind"] == "thumb":
-        return "Thumb up" if record["value"] > 0 else "Thumb down"
-    if record["kind"] == "rating":
-        return f"Rating: {record['value']} of 5"
-    return str(record["kind"]).capitalize()
-
-
-def _ranked(responses: Sequence[str] | None) -> str:
-    return "\n".join(f"{place}. {text}" for place, text in enumerate(responses or (), 1))
+def _title(record: Mapping[str, Any], says: str) -> str:
+    match record["kind"]:
+        case "thumb":
+            return says.capitalize()
+        case "rating":
+            return f"Rating: {says}"
+        case kind:
+            return str(kind).capitalize()
 
 
 def _address(record: Mapping[str, Any]) -> str | None:

@@ -3,12 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from amends.conversation import Passage, Turn
 from amends.conversation_store import ConversationStore
+from amends.exclusion_store import ExclusionStore
 from amends.feedback import Correction, Feedback, Ranking, Rater, Rating, Thumb
 from amends.feedback_store import FeedbackStore
 from amends.store_client import StoreClient
@@ -131,3 +132,26 @@ def test_a_folder_that_exists_is_left_alone(amends: Amends, tmp_path: Path) -> N
     (tmp_path / "export").mkdir()
 
     assert "does not exist yet" in amends("export", str(tmp_path / "export"), code=1).stderr
+
+
+@pytest.mark.parametrize(
+    "kind, name, left",
+    [("rater", "e", (0, 1, 1)), ("rater", "v", (4, 0, 1)), ("customer", "v", (0, 0, 0))],
+)
+def test_whom_rounds_leave_out_is_left_out_and_counted(
+    amends: Amends,
+    conversation_id: str,
+    redis: StoreClient,
+    tmp_path: Path,
+    kind: Literal["rater", "customer"],
+    name: str,
+    left: tuple[int, int, int],
+) -> None:
+    ExclusionStore(redis).exclude(kind, name, "me", "asked for it")
+    folder = tmp_path / "export"
+    told = amends("export", str(folder))
+    found = tuple(len(rows(folder, k)) for k in ("preference", "unpaired-preference", "messages"))
+    assert found == left
+    counted = {"conversations": 1} if kind == "customer" else {"judgements": 2}
+    assert json.loads((folder / "manifest.json").read_text())["left_out"] == counted
+    assert "Left out: " in told.stderr

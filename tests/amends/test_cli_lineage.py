@@ -44,6 +44,7 @@ def train(amends_home: Path, adapters: AdapterStore, redis: StoreClient) -> Roun
     ) -> int:
         run = runs.live() or runs.create(requested_by="schedule", reason="12 new pieces")
         run = runs.claim(run.run_id)
+        FeedbackStore(redis).claim(run.run_id)
         folder = amends_home / "runs" / str(run.run_id)
         folder.mkdir(parents=True)
         (folder / DATA_MANIFEST).write_text(data.to_json())
@@ -66,6 +67,7 @@ def train(amends_home: Path, adapters: AdapterStore, redis: StoreClient) -> Roun
         ).version
         runs.to_gating(run.run_id, run.epoch)
         runs.finish(run.run_id, run.epoch, "CANDIDATE", version=version, verdict=PASSED)
+        FeedbackStore(redis).complete(run.run_id)
         return version
 
     return perform
@@ -145,6 +147,26 @@ def test_a_piece_of_feedback_says_what_became_of_it(
     assert "In the weights of: no version (the champion, 2, is not among them)." in shown
 
 
+def test_a_version_learned_what_was_said_then(
+    amends: Amends, train: Round, adapters: AdapterStore, redis: StoreClient
+) -> None:
+    give(redis)
+    two_rounds(train, adapters)
+    by = Rater(rater_id="ann", role="expert")
+    again = Correction(
+        conversation_id="c", turn_id="t1", rater=by, given_at=9.0, response="You have 60 days."
+    )
+    FeedbackStore(redis).add(again)
+    told = json.loads(amends("lineage", "--feedback", ANN, "--json").stdout)
+    assert told["says"] == "You have 60 days."
+    assert [row["said"] for row in told["versions"]] == ["You have 45 days."] * 2
+    shown = amends("lineage", "--feedback", ANN).stdout
+    assert "When version 1 learned it said: You have 45 days." in shown
+    bobs = json.loads(amends("lineage", "--feedback", BOB, "--json").stdout)
+    assert {row["said"] for row in bobs["versions"]} == {bobs["says"]} == {"You have 45 days."}
+    assert "learned it said" not in amends("lineage", "--feedback", BOB).stdout
+
+
 def test_what_a_champion_without_data_learned_from_is_not_denied(
     amends: Amends, train: Round, adapters: AdapterStore, redis: StoreClient, amends_home: Path
 ) -> None:
@@ -175,6 +197,7 @@ def test_training_without_a_rater_is_one_command_and_its_version_says_what_chang
     assert (told["corrections_lost"], told["corrections_left_out"]) == ([ANN], [BOB])
     shown = amends("lineage", "--adapter", "3").stdout
     assert "Changed from version 2, the champion when it was judged:" in shown
+    assert (told["parent"], told["not_built_upon"]) == (1, [2])
     assert "rater bob: copies and pastes" in amends("runs", "show", "3").stdout
     followed = amends("runs", "follow", "3").stdout
     assert "Changed from version 2, the champion when it was judged:" in followed

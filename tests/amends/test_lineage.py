@@ -81,6 +81,18 @@ def test_weights_carry_what_their_ancestors_learned() -> None:
     assert carriers(BOB, {1: version(1, 0, data_manifest(held_out=(BOB,)))}) == ()
 
 
+def test_supervised_steps_alone_learn_from_corrections_only() -> None:
+    thumb = "thumb:t1:v1"
+    data = data_manifest(ANN, thumb)
+    alone = version(1, 0, data, **{"gate/kl": 2.0})
+    assert fate(alone, ANN) == "learned from"
+    assert fate(alone, thumb) == "in the batch: supervised steps learn from corrections only"
+    assert (carriers(ANN, {1: alone}), carriers(thumb, {1: alone})) == ((1,), ())
+    rewarded = version(1, 0, data, **{"gate/kl": 2.0, "gate/reward_gain": 0.5})
+    assert fate(rewarded, thumb) == "learned from"
+    assert carriers(thumb, {1: rewarded}) == (1,)
+
+
 def test_moves_of_a_version_end_with_the_one_that_replaced_it() -> None:
     rows = [
         row(1, "publish", 1, 0),
@@ -114,17 +126,20 @@ def test_a_candidate_that_was_withdrawn_or_displaced_tells_so() -> None:
 def test_a_change_counts_what_was_left_out_and_sets_figures_side_by_side() -> None:
     thumb = "thumb:t2:bob"
     old = {"kl": 2.0, "old": 1.0, "gate/candidate/ended": 0.1}
-    before = version(1, 0, data_manifest(ANN, BOB, thumb), **old)
+    before = version(1, 0, data_manifest(ANN, BOB, thumb, customers=("v1", "v2")), **old)
     left_out = ((BOB, "left out: rater bob"), (thumb, "left out: rater bob"))
     lost = CorrectionOutcome(feedback_id=ANN, champion_well=True, candidate_well=False, lost=True)
     after = version(
         2,
         0,
-        data_manifest(ANN, "thumb:t3:v3", dropped=left_out, without=("rater bob",)),
+        data_manifest(
+            ANN, "thumb:t3:v3", customers=("v2",), dropped=left_out, without=("rater bob",)
+        ),
         CorrectionOutcomes(data_manifest_hash="", champion=1, outcomes=(lost,)),
         **{"kl": 3.0, "gate/champion/ended": 0.2, "gate/candidate/ended": 0.9},
     )
-    found = change(before, after)
+    found = change(before, after, (1, 0), (2, 0))
+    assert (found.parent, found.not_built_upon, found.customers) == (0, (1,), (2, 1))
     assert found.left_out == found.gone == {"correction": 1, "thumb": 1}
     assert found.new == {"thumb": 1}
     # Both answered the same questions at the new version's gate: 0.1 was of other ones.

@@ -40,12 +40,18 @@ def judged(server: RunningServer, visitor: Visitor) -> tuple[str, str, str]:
 
 
 def learn(
-    server: RunningServer, adapters: AdapterStore, trained: tuple[str, ...], held_out: str
+    server: RunningServer,
+    adapters: AdapterStore,
+    trained: tuple[str, ...],
+    held_out: str,
+    run: int = 1,
+    without: tuple[str, ...] = (),
 ) -> int:
     """The version of a round that learned from these, its files as the trainer leaves them."""
-    server.state.feedback.claim(1)
-    data = data_manifest(*trained, held_out=(held_out,), dropped=(("thumb:t9:v9", "a duplicate"),))
-    folder = server.state.shared.runs_folder / "1"
+    server.state.feedback.claim(run)
+    dropped = (("thumb:t9:v9", "a duplicate"),)
+    data = data_manifest(*trained, held_out=(held_out,), dropped=dropped, without=without)
+    folder = server.state.shared.runs_folder / str(run)
     folder.mkdir(parents=True)
     (folder / DATA_MANIFEST).write_text(data.to_json())
     fates = tuple(
@@ -53,16 +59,17 @@ def learn(
         for name in trained
         if name.startswith("correction")
     )
+    beside = adapters.alias("champion")
     write_outcomes(
-        folder, CorrectionOutcomes(data_manifest_hash=data.hash, champion=0, outcomes=fates)
+        folder, CorrectionOutcomes(data_manifest_hash=data.hash, champion=beside, outcomes=fates)
     )
-    staged = adapters.stage(1)
+    staged = adapters.stage(run)
     (staged / "adapter_config.json").write_text(json.dumps(CONFIG))
     (staged / "adapter_model.safetensors").write_bytes(b"tensors")
     return adapters.publish(
         staged,
         parent=0,
-        run_id=1,
+        run_id=run,
         data_manifest_hash=data.hash,
         metrics={},
         verdict=PASSED,
@@ -103,6 +110,28 @@ def test_a_thumb_leads_to_the_versions_and_a_version_to_the_thumb(
     told = console.get(f"/console/feedback/{rating}").text
     assert "Rating: 2 of 5" in told and "held out: judged with" in told
     assert "In no version's weights." in told
+
+
+def test_what_was_said_then_and_what_leaving_somebody_out_changed(
+    console: httpx.Client,
+    server: RunningServer,
+    visitor: Visitor,
+    adapters: AdapterStore,
+    judged: tuple[str, str, str],
+) -> None:
+    thumb, correction, rating = judged
+    adapters.activate(learn(server, adapters, (thumb, correction), rating), "anna", "better")
+    turn = f"/v1/turns/{thumb.split(':')[1]}/thumb"
+    server.http.put(turn, json={"value": 1}, headers=visitor.headers)
+    told = console.get(f"/console/feedback/{thumb}").text
+    assert "Thumb up" in told and "it said then: thumb down" in told
+    assert "it said then" not in console.get(f"/console/feedback/{correction}").text
+
+    version = learn(server, adapters, (correction,), rating, run=2, without=("rater v1",))
+    made = console.get(f"/console/versions/{version}").text
+    assert "What leaving out changed" in made and "Not built upon: version 1" in made
+    assert "Used before, not now: 1 thumb" in made and "Corrections lost: 0" in made
+    assert "What leaving out changed" not in console.get("/console/versions/1").text
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from amends.embedded_store import StoreClient
 from amends.runs import Run
+from amends.verdict import Verdict
 from worker.settings import WorkerSettings
 from worker.training_job import Interrupt, Stores, TrainingJob
 
@@ -67,6 +68,20 @@ def _when_waiting(home: Path, act: Callable[[], object]) -> threading.Thread:
 def _states(stores: Stores) -> dict[str, int]:
     thumbs = stores.feedback.counts()["thumb"]
     return {"pending": thumbs["pending"], "completed": thumbs["completed"]}
+
+
+def test_feedback_of_a_run_whose_worker_died_after_its_end_is_settled_before_the_next_one_learns(
+    start: Callable[..., Run], stores: Stores, give: Callable[[int], None]
+) -> None:
+    ended = stores.runs.create(requested_by="test", reason="")
+    held = stores.runs.claim(ended.run_id, 60.0)
+    stores.feedback.claim(ended.run_id)
+    stores.runs.to_gating(ended.run_id, held.epoch)
+    verdict = Verdict(passed=False, reasons=("no",))
+    stores.runs.finish(ended.run_id, held.epoch, "REJECTED", verdict=verdict)
+    give(2)
+    assert start("crash").state == "QUEUED"  # while it trains
+    assert _states(stores)["completed"] == 3
 
 
 @pytest.mark.parametrize("behaviour", ["candidate", "rejected"])

@@ -429,7 +429,7 @@ def test_the_manifest_names_sides_and_weights() -> None:
     held = {example.feedback_id for example in data.holdout.judged()}
     manifest = data.manifest
     assert 0 < len(held) < 12 and set(manifest.held_out or ()) == held
-    assert {manifest.place_of(name) for name in manifest.all_used()} == {"train", "hold-out"}
+    assert set(manifest.places.values()) == {"train", "hold-out"}
     assert manifest.weights == {g.feedback_id: 1.0 for g in given[:11]} | {"thumb:t120:v12": 0.5}
     assert manifest.weight_by_rater() == {"ann": 11.0, "v12": 0.5}
     again = DataManifest.model_validate_json(manifest.to_json())
