@@ -1,14 +1,14 @@
 """Which answers were ended by the server's clock instead of by the policy.
 
-Knows visits, no install. The server ends an answer that takes a minute, so on a machine that does
-too much else half sentences come back, and they say nothing of the policy.
+Knows visits, no install. The server ends an answer after a minute (responder.py), so a machine that
+does too much else sends half sentences, and they say nothing of the policy.
 """
 
 from collections.abc import Sequence
 
 from simulator.customers import Visit
 
-CUT_S = 60.0  # from the question on; docs/protocol.md promises an answer within this time
+CUT_S = 60.0  # from the question on
 
 
 def cut_answers(visits: Sequence[Visit]) -> int:

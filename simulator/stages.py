@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simulator import experts, report
 from simulator.client import Api
 from simulator.customers import Customer, Visit, heldout_crowd, training_crowd, visit_all
+from simulator.cut_answers import cut_answers
 from simulator.known_answers import answers_of_known_kinds
 from simulator.questions import load_passages, load_personas, load_questions
 from simulator.results import Results
@@ -156,7 +157,15 @@ async def _visits(
 ) -> list[Visit]:
     with _bar(clock) as bar:
         task = bar.add_task("conversations", total=len(crowd))
-        return await visit_all(api, crowd, passages, plan.concurrency, lambda _: bar.advance(task))
+        visits = await visit_all(
+            api, crowd, passages, plan.concurrency, lambda _: bar.advance(task)
+        )
+    if cut := cut_answers(visits):
+        clock.console.print(
+            f"[yellow]{cut} answers took a minute and were cut short: this machine does too much "
+            "else, and what follows is about half sentences, too.[/yellow]"
+        )
+    return visits
 
 
 def _bar(clock: Clock) -> Progress:

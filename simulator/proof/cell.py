@@ -2,7 +2,8 @@
 
 Knows the install as a folder and a running stack, and the simulated people; no statistics.
 Invariants: held-out customers ask a copy of the install that is thrown away, so no round ever sees
-their questions, and a refused candidate answers nobody but them; what a finished round left
+their questions, and a refused candidate answers nobody but them; nobody is measured by answers
+that the server's clock cut; what a finished round left
 (install and measurements) is kept whole before the next one starts, and a round that was cut short
 begins again from there.
 """
@@ -24,6 +25,7 @@ from amends.settings import Settings
 from simulator import experts
 from simulator.client import Api
 from simulator.customers import Customer, Visit, heldout_crowd, training_crowd, visit_all
+from simulator.cut_answers import cut_answers
 from simulator.proof.ablations import Ablation
 from simulator.questions import load_passages, load_personas, load_questions
 from simulator.results import commit
@@ -33,6 +35,7 @@ from simulator.stack import Stack, running_stack
 READY_S = 900.0
 ROUND_LIMIT_S = 3600.0
 SWAP_LIMIT_S = 120.0
+MEASURE_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,8 @@ class Cell:
         crowd = tuple(_giving(customer, gives) for customer in crowd)
         self.say(f"round {number}: {size.customers} customers")
         visits = await self._visits(api, crowd)
+        if cut := cut_answers(visits):  # and judged as if the policy had written half sentences
+            raise RoundBroke(f"{cut} answers were cut: the machine does too much else")
         turns = [turn for visit in visits for turn in visit.turns]
         if "correction" in gives:
             chosen = experts.turns_to_correct(turns, size.correct_share, size.max_corrections, seed)
@@ -191,7 +196,7 @@ class Cell:
             async with Api(stack.base_url, stack.staff_token) as api:
                 if force:
                     await activate(api, version, stack.check, SWAP_LIMIT_S, force)
-                return await self._visits(api, crowd)
+                return await self._whole_visits(api, crowd)
 
         with self._stack(copy) as stack:
             visits = asyncio.run(ask(stack))
@@ -205,6 +210,16 @@ class Cell:
             tuple(turn.question.id for turn in turns),
             tuple(turn.answer.text for turn in turns),
         )
+
+    async def _whole_visits(self, api: Api, crowd: tuple[Customer, ...]) -> list[Visit]:
+        """Asked again where answers were cut: customers who judge nothing leave no trace."""
+        for _ in range(MEASURE_TRIES):
+            visits = await self._visits(api, crowd)
+            cut = cut_answers(visits)
+            if not cut:
+                return visits
+            self.say(f"{cut} answers were cut: the machine does too much else; asked again")
+        raise RoundBroke(f"expected whole answers, got {cut} cut ones in the last of the tries")
 
     async def _visits(self, api: Api, crowd: tuple[Customer, ...]) -> list[Visit]:
         passages, many = load_passages(), self.size.concurrency

@@ -1,17 +1,19 @@
 """Rounds of the proof: kept whole, begun again, measured on a copy; on the tiny model."""
 
+import asyncio
 import shutil
 import socket
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from simulator.customers import training_crowd
+from simulator.client import Answer, Api
+from simulator.customers import AskedTurn, Customer, Visit, training_crowd
 from simulator.proof.ablations import Ablation
 from simulator.proof.cell import Cell, Heard, Measured, Played, Size, _copy, _giving, _read, _write
 from simulator.questions import load_personas, load_questions
-from simulator.round import Following
+from simulator.round import Following, RoundBroke
 from tests.tiny_model import make_tiny_model
 
 
@@ -69,6 +71,50 @@ def test_customers_give_what_the_ablation_lets_them() -> None:
     assert silent.persona.rating_rate == 0 and silent.persona.thumb_rate > 0
     assert silent.questions == customer.questions
     assert _giving(customer, ("thumb", "rating", "correction")) == customer
+
+
+def visits_of(*seconds: float) -> list[Visit]:
+    """One customer's answers, each as slow as that."""
+    [customer] = training_crowd(1, 1, load_personas(), load_questions("train"))
+    answers = [Answer("t", "Yes.", 1, "policy", "stop", (), 0.1, took) for took in seconds]
+    turns = tuple(AskedTurn(customer.questions[0], "?", answer, 5.0) for answer in answers)
+    return [Visit(customer, turns, (), None)]
+
+
+@dataclass(frozen=True)
+class Busy(Cell):
+    """A cell on a machine whose answers take `slow` seconds, try by try."""
+
+    slow: list[float] = field(default_factory=list)
+
+    async def _visits(self, api: Api, crowd: tuple[Customer, ...]) -> list[Visit]:
+        return visits_of(1.0, self.slow.pop(0))
+
+
+def busy(slow: list[float]) -> Busy:
+    return Busy(Path(), Path(), Ablation("none"), 1, Size(), lambda text: None, slow)
+
+
+async def ask(cell: Cell) -> list[Visit]:
+    async with Api("http://127.0.0.1:1", "token") as api:
+        return await cell._whole_visits(api, ())
+
+
+def test_held_out_customers_ask_again_where_the_servers_clock_cut_answers() -> None:
+    cell = busy([60.2, 3.0, 4.0])
+    assert asyncio.run(ask(cell)) == visits_of(1.0, 3.0)
+    assert cell.slow == [4.0]
+    with pytest.raises(RoundBroke, match="whole answers, got 1"):
+        asyncio.run(ask(busy([61.0, 61.0, 61.0])))
+
+
+def test_nothing_is_learned_from_answers_that_the_servers_clock_cut() -> None:
+    async def give() -> None:
+        async with Api("http://127.0.0.1:1", "token") as api:
+            await busy([75.0])._give_feedback(api, 1)
+
+    with pytest.raises(RoundBroke, match="1 answers were cut"):
+        asyncio.run(give())
 
 
 @pytest.mark.slow
