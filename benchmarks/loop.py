@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from rounds.plot import draw
-from rounds.rows import add_comparisons, add_earlier, add_gold, add_rounds
+from rounds.rows import add_comparisons, add_earlier, add_gold, add_rounds, as_far
 from rounds.table import markdown
 
 from amends.knowledge import Knowledge
@@ -107,12 +107,14 @@ def _people() -> Agreement | None:
 
 
 def _write(cells: list[Cell], people: Agreement | None) -> str:
-    """All rows afresh, and the plot; the table. What is there stays where nothing was played."""
-    rounds = {(c.ablation.name, c.seed): found for c in cells if (found := c.finished)}
+    """All rows afresh, and the plot; the table. What is there stays where nothing was played, or
+    not as far."""
+    played = {(c.ablation.name, c.seed): found for c in cells if (found := c.finished)}
     source = _source()
-    if not rounds:
+    if not played:
         return f"nothing was played yet with these people: {MEASURED / source} is empty"
     earlier = json.loads(RESULTS.read_text())["rows"] if RESULTS.is_file() else []
+    rounds = as_far(played, earlier, source)
     fresh = KEPT / "rows.json"
     results = Results(fresh)
     questions, passages = load_questions("heldout"), load_passages()
@@ -122,7 +124,7 @@ def _write(cells: list[Cell], people: Agreement | None) -> str:
         "first passage whole": quoted(questions, passages, knowledge, 1),
         "two passages whole": quoted(questions, passages, knowledge, 2),
     }
-    add_gold(results, {**kinds, **copied}, people, commit(*SCALE))
+    add_gold(results, {**kinds, **copied}, people, commit(*SCALE), earlier)
     add_earlier(results, earlier, rounds, source)
     add_rounds(results, rounds, kinds["expert"], source)
     add_comparisons(results, rounds, kinds["expert"], source)

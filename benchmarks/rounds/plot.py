@@ -1,11 +1,13 @@
-"""docs/loop.svg: what customers feel and what the reward model believes, against how far the
-policy has moved.
+"""docs/loop.svg: what customers feel and what the reward models believe, against how far the policy
+has moved.
 
-Knows the rows of bench-loop.json. Where the two panels part, the reward model is being fooled.
+Knows the rows of bench-loop.json. Where the right panel of a row rises and the left one does not,
+the reward models are being fooled.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,78 +16,86 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot
 
-GREY = "#8a8f98"
-COLOURS = ("#1f6feb", "#d1570c", "#1a7f37")
+WHOLE = "none"
+MARKS = "oDsv^<>Pph"
+COLOURS = pyplot.get_cmap("tab10")
 PANELS = (
     ("gold_satisfaction", "customers' hidden satisfaction, 1 to 5"),
     ("proxy_score", "the reward models' opinion of what was published, summed"),
 )
+Place = tuple[str, int]  # ablation and seed
+Point = tuple[float, dict[str, Any]]  # distance, and the row that is drawn there
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """One line per seed of the whole loop, thin grey ones per ablation; a point is a round."""
+    """The whole loop above, one defence switched off below; a line per seed or defence, a point per
+    round with its number, bars for 95 % intervals."""
+    places = _lines(rows, PANELS[0][0])
+    groups = [[p for p in places if p[0] == WHOLE], [p for p in places if p[0] != WHOLE]]
+    groups = [group for group in groups if group]
     pyplot.rcParams.update({"svg.hashsalt": "amends", "font.size": 10, "axes.grid": True})
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), sharex=True, layout="constrained")
-    for panel, (metric, title) in zip(panels, PANELS, strict=True):
-        ends = _lines(panel, rows, metric)
-        if metric == "gold_satisfaction":
-            panel.set_ylim(1, 5)
-        _name(panel, ends)
-        panel.set_title(title, fontsize=10)
+    figure, grid = pyplot.subplots(
+        len(groups),
+        2,
+        figsize=(10.5, 3.6 * len(groups)),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for group, panels in zip(groups, grid, strict=True):
+        for panel, (metric, title) in zip(panels, PANELS, strict=True):
+            lines = _lines(rows, metric)
+            for number, place in enumerate(group):
+                if len(points := lines.get(place, [])) > 1:  # else nobody had an opinion
+                    _line(panel, points, place, number)
+            if metric == "gold_satisfaction":
+                panel.set_ylim(1, 5)
+            panel.set_title(title, fontsize=10)
+            panel.margins(x=0.08)  # room for the last rounds' numbers
+            panel.grid(alpha=0.3)
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[0].legend(loc="upper left", fontsize=8, ncols=2, frameon=False)
+    for panel in grid[-1]:
         panel.set_xlabel("√KL to the base model, √nats per response")
-        panel.grid(alpha=0.3)
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 
-def _lines(
-    panel: Any, rows: Sequence[dict[str, Any]], metric: str
-) -> list[tuple[float, float, str]]:
-    """Where each ablation's line ends: (y, x, name)."""
-    ends = []
+def _lines(rows: Sequence[dict[str, Any]], metric: str) -> dict[Place, list[Point]]:
     distance = {_key(row): row["value"] for row in rows if row["metric"] == "sqrt_kl"}
-    lines = defaultdict(list)
+    found: dict[Place, list[Point]] = defaultdict(list)
     for row in rows:
         if row["metric"] == metric:
-            place = row["setting"]["ablation"], row["setting"]["seed"]
-            lines[place].append((distance[_key(row)], row))
-    seeds = 0
-    for (ablation, seed), points in lines.items():
-        x = [kl for kl, _ in points]
-        y = [row["value"] for _, row in points]
-        if ablation != "none":
-            if len(points) > 1:  # else no reward model had an opinion
-                panel.plot(x, y, color=GREY, linewidth=0.8, zorder=1)
-                ends.append((y[-1], x[-1], ablation))
-            continue
-        colour = COLOURS[seeds % len(COLOURS)]
-        seeds += 1
-        below, above = zip(*(_reach(row) for _, row in points), strict=True)
-        panel.errorbar(
-            x, y, [below, above], fmt="o-", capsize=3, color=colour, label=f"seed {seed}"
-        )
-    return ends
+            ablation, seed, _ = _key(row)
+            found[ablation, seed].append((distance[_key(row)], row))
+    return found
 
 
-def _name(panel: Any, ends: Sequence[tuple[float, float, str]]) -> None:
-    """Each line by its name in the right margin, none over another."""
-    low, high = panel.get_ylim()
-    place = low
-    for y, x, name in sorted(ends):
-        place = max(y, place + (high - low) / 24)
-        panel.annotate(
-            name,
-            (x, y),
-            xytext=(1.02, place),
-            textcoords=panel.get_yaxis_transform(),
-            fontsize=7,
-            color=GREY,
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "linestyle": ":"},
-            annotation_clip=False,
-        )
+def _line(panel: Any, points: Sequence[Point], place: Place, number: int) -> None:
+    ablation, seed = place
+    x = [distance for distance, _ in points]
+    y = [row["value"] for _, row in points]
+    below, above = zip(*(_reach(row) for _, row in points), strict=True)
+    colour = COLOURS(number)
+    panel.errorbar(
+        x,
+        y,
+        [below, above],
+        fmt=f"{MARKS[number]}-",
+        markersize=4,
+        linewidth=1.2,
+        elinewidth=0.8,
+        capsize=2,
+        color=colour,
+        label=f"seed {seed}" if ablation == WHOLE else ablation,
+    )
+    for (at, height), same in groupby(points, key=lambda point: (point[0], point[1]["value"])):
+        rounds = [row["setting"]["round"] for _, row in same]
+        named = str(rounds[0]) if len(rounds) == 1 else f"{rounds[0]}–{rounds[-1]}"
+        if named != "0":  # the base model, where every line begins
+            panel.annotate(
+                named, (at, height), (4, 4), textcoords="offset points", fontsize=7, color=colour
+            )
 
 
 def _reach(row: dict[str, Any]) -> tuple[float, float]:

@@ -18,17 +18,28 @@ from simulator.statistics import WAY, Estimate, bootstrap_mean, gap_closed, pair
 
 STARS = "1\u20135"
 WHOLE = ("none", "again")  # plays of the whole loop
+UNGATED = {"thumbs_only": "no_gate"}  # what has no gate either is compared with what only lacks it
 Rounds = Mapping[tuple[str, int], Sequence[Measured]]  # by ablation and seed
 
 
 def add_gold(
-    results: Results, kinds: Mapping[str, float], people: Agreement | None, frozen: str
+    results: Results,
+    kinds: Mapping[str, float],
+    people: Agreement | None,
+    frozen: str,
+    earlier: Sequence[dict[str, Any]] = (),
 ) -> None:
     """What a point on the hidden scale means: answers of known kinds, and people's ratings.
-    `frozen`: the last commit that changed the scale or the texts that it reads."""
+    `frozen`: the last commit that changed the scale or the texts that it reads; while it is the
+    same, what `earlier` rows say of people's ratings stays where nobody has them here."""
     for kind, value in kinds.items():
         told = {"answers": kind, "frozen": frozen}
         results.add("gold_of_known_answers", value, STARS, told)
+    same = any(row["setting"].get("frozen") == frozen for row in earlier)
+    agreed = [r for r in earlier if same and r["metric"] == "spearman" and r["value"] is not None]
+    if people is None and agreed:
+        results.rows += agreed
+        return
     if people is None:
         reason = "AMENDS_BENCH_DATA names no folder with dstc9_faq"
         results.add("spearman", None, "", {"reason": reason, "who": "gold"})
@@ -36,6 +47,18 @@ def add_gold(
     setting = {"dataset": "dstc9", "answers": people.answers, "questions": people.questions}
     for who, found in (("gold", people.gold), ("one rater", people.rater)):
         _add(results, "spearman", found, "", {**setting, "who": who})
+
+
+def as_far(rounds: Rounds, earlier: Sequence[dict[str, Any]], people: str) -> Rounds:
+    """Those that have come at least as far as what earlier rows with the same people tell, so that
+    a play that begins anew replaces nothing before it has ended."""
+    told: dict[tuple[str, int], int] = {}
+    for row in earlier:
+        setting = row["setting"]
+        if {"ablation", "round"} <= setting.keys() and setting.get("people") == people:
+            place = setting["ablation"], setting["seed"]
+            told[place] = max(told.get(place, 0), setting["round"])
+    return {place: m for place, m in rounds.items() if m[-1].round >= told.get(place, 0)}
 
 
 def add_earlier(
@@ -57,7 +80,7 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
         start = satisfaction(measured[0], seed)
         proxy: Estimate | None = Estimate(0.0, 0.0, 0.0)
         kl = 0.0
-        for found in measured:
+        for before, found in zip([measured[0], *measured], measured, strict=False):
             setting = {"seed": seed, "round": found.round, "ablation": ablation}
             setting |= {"commit": found.commit, "dtype": found.dtype, "people": people}
             if found.played.outcome == "published":
@@ -77,6 +100,8 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
                 closed = gap_closed(gained.mean, start.mean, expert)
                 results.add("gap_closed", closed, WAY, setting)
                 results.add("round_seconds", round(found.seconds, 1), "s", setting)
+            if found.round and found.played.outcome == "published":
+                _add(results, "published_gain", gain(before, found, seed), STARS, setting)
             if found.of_refused is not None:
                 missed = _gain(found.heard, found.of_refused, seed)
                 _add(results, "refused_gain", missed, STARS, setting)
@@ -89,14 +114,14 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
 
 
 def add_comparisons(results: Results, rounds: Rounds, expert: float, people: str) -> None:
-    """What each play of the whole loop gains over each ablation: same seed, same round, same
-    customers. Once what the shop's customers get, once what was trained last, whatever the gate
-    said of it.
+    """What each play of the whole loop gains over each ablation, and what only lacks the gate over
+    what has none either: same seed, same round, same customers. Once what the shop's customers get,
+    once what was trained last, whatever the gate said of it.
     """
-    for whole_name, (ablation, seed) in product(WHOLE, rounds):
+    for whole_name, (ablation, seed) in product((*WHOLE, *UNGATED.values()), rounds):
         whole, measured = rounds.get((whole_name, seed), ()), rounds[ablation, seed]
         last = min(len(whole), len(measured)) - 1
-        if ablation not in WHOLE[: WHOLE.index(whole_name) + 1] and last > 0:
+        if _compared(whole_name, ablation) and last > 0:
             theirs, ours = measured[last], whole[last]
             told = {"seed": seed, "round": last, "over": ablation, "people": people}
             told |= {"whole": whole_name}
@@ -112,6 +137,12 @@ def add_comparisons(results: Results, rounds: Rounds, expert: float, people: str
                 continue  # nothing was trained
             trained = _gain(theirs.of_refused or theirs.heard, ours.of_refused or ours.heard, seed)
             _add(results, "trained_gain_over", trained, STARS, told)
+
+
+def _compared(whole: str, ablation: str) -> bool:
+    if whole not in WHOLE:
+        return UNGATED.get(ablation) == whole
+    return ablation not in WHOLE[: WHOLE.index(whole) + 1]
 
 
 def outcomes(measured: Sequence[Measured]) -> str:

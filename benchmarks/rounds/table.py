@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from rounds.rows import WHOLE
+
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Rounds first, then what each defence gives, then what the scale means."""
@@ -40,6 +42,8 @@ def _rounds(rows: Sequence[dict[str, Any]]) -> str:
 
 def _outcome(found: dict[str, dict[str, Any]]) -> str:
     outcome: str = found["gold_satisfaction"]["setting"]["outcome"]
+    if "published_gain" in found:
+        return f"{outcome}: {_interval(found['published_gain'])}"
     if "refused_gain" not in found:
         return outcome
     # What its customers would have gained, and of the way to the expert's.
@@ -51,19 +55,22 @@ def _defences(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         setting = row["setting"]
         if "over" in setting:
-            place = setting["over"], setting["seed"], setting["round"]
-            by_place.setdefault(place, {})[row["metric"], setting.get("whole", "none")] = row
+            whole = setting.get("whole", "none")
+            name = setting["over"] if whole in WHOLE else f"{setting['over']}, by {whole}"
+            place = name, setting["seed"], setting["round"]
+            whole = whole if whole in WHOLE else WHOLE[0]
+            by_place.setdefault(place, {})[row["metric"], whole] = row
     if not by_place:
         return ""
     lines = [
-        "| the whole loop over, one run each | round | paired gain | of its second play "
-        "| the last trained, passed or not | of its second play | rounds of the other |",
+        "| the whole loop over, one run each | round | paired gain | of its other play "
+        "| the last trained, passed or not | of its other play | rounds of the other |",
         "|---|---:|---|---|---|---|---|",
     ]
-    for found in by_place.values():
+    for (name, _, _), found in by_place.items():
         setting = next(iter(found.values()))["setting"]
         cells = (
-            setting["over"],
+            name,
             str(setting["round"]),
             _interval(found.get(("gold_gain_over", "none"))),
             _interval(found.get(("gold_gain_over", "again"))),

@@ -1,9 +1,12 @@
 """The hidden satisfaction: right answers please, and every known way to be wrong does not."""
 
+import hashlib
+from pathlib import Path
 from statistics import mean
 
 import pytest
 
+import simulator
 from simulator.gold import judge
 from simulator.questions import GoldQuestion, load_passages, load_questions
 
@@ -22,6 +25,14 @@ def question(wording: str) -> GoldQuestion:
 EXPRESS = question("what's the price of express?")
 TENT = question("can you send a tent by express?")
 BOOTS = question("can i try the boots on at home and still return them?")
+
+
+def test_the_scale_is_the_one_that_the_benchmark_was_measured_with() -> None:
+    """Frozen before its first round: whoever changes it plays every round of bench-loop anew."""
+    folder = Path(simulator.__file__).parent
+    files = [folder / "gold.py", folder / "wording.py", *sorted((folder / "data").iterdir())]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    assert digest[:16] == "07254cd27f657a9f"
 
 
 def test_every_expert_answer_pleases() -> None:

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 
 from simulator.proof.cell import Heard, Measured, Played
+from simulator.proof.gold_check import Agreement
 from simulator.results import Results
+from simulator.statistics import Estimate
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from rounds.rows import add_comparisons, add_earlier, add_gold, add_rounds, published_worse
+from rounds.rows import (
+    add_comparisons,
+    add_earlier,
+    add_gold,
+    add_rounds,
+    as_far,
+    published_worse,
+)
 from rounds.table import markdown
 
 QUESTIONS = tuple(f"q{i // 2}" for i in range(20))
@@ -125,6 +134,51 @@ def test_rows_of_rounds_that_are_not_here_stay_while_the_people_do(
     kept = [row for row in before.rows if row["setting"].get("seed") == 1]
     assert "gold_gain_over" in {row["metric"] for row in kept}
     assert results.rows == (kept if stay else [])
+
+
+def test_a_play_that_begins_anew_replaces_nothing_before_it_has_come_as_far(
+    tmp_path: Path,
+) -> None:
+    before = Results(tmp_path / "before.json")
+    add_rounds(before, {("none", 1): [START, BETTER, REFUSED]}, 5.0, "us")
+    anew = {("none", 1): [START, BETTER], ("none", 2): [START]}
+    assert as_far(anew, before.rows, "us") == {("none", 2): [START]}
+    assert as_far(anew, before.rows, "others") == anew
+    whole = {("none", 1): [START, BETTER, WORSE]}
+    assert as_far({("none", 1): [START, BETTER, REFUSED]}, before.rows, "us")
+    assert as_far(whole, before.rows, "us") == whole
+
+
+def test_what_people_said_of_the_scale_stays_while_it_is_the_same(tmp_path: Path) -> None:
+    interval = Estimate(0.34, 0.31, 0.37)
+    before = Results(tmp_path / "before.json")
+    add_gold(before, {"expert": 5.0}, Agreement(9, 3, interval, interval), "abc")
+    for frozen, kept in (("abc", [0.34, 0.34]), ("def", [None])):
+        after = Results(tmp_path / "after.json")
+        add_gold(after, {"expert": 5.0}, None, frozen, before.rows)
+        assert [r["value"] for r in after.rows if r["metric"] == "spearman"] == kept
+
+
+def test_what_a_version_gave_over_the_one_before_it(rows: list[dict[str, Any]]) -> None:
+    assert values(rows, "published_gain") == [1.0, -0.5]
+    lines = markdown(rows).splitlines()
+    assert any(line.endswith("| published: -0.50 [-0.50, -0.50] |") for line in lines)
+
+
+def test_what_has_no_gate_either_is_compared_with_what_only_lacks_it(tmp_path: Path) -> None:
+    results = Results(tmp_path / "loop.json")
+    rounds = {
+        ("none", 1): [START, BETTER],
+        ("no_gate", 1): [START, measured(1, 2.75)],
+        ("thumbs_only", 1): [START, measured(1, 2.5)],
+    }
+    add_comparisons(results, rounds, 5.0, "us")
+    lines = [line[:40] for line in markdown(results.rows).splitlines() if "[" in line]
+    assert lines == [
+        "| no_gate | 1 | 0.25 [0.25, 0.25] |  | 0",
+        "| thumbs_only | 1 | 0.50 [0.50, 0.50] | ",
+        "| thumbs_only, by no_gate | 1 | 0.25 [0.",
+    ]
 
 
 def test_an_opinion_that_nobody_had_is_absent(rows: list[dict[str, Any]]) -> None:
