@@ -115,28 +115,38 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
 
 def add_comparisons(results: Results, rounds: Rounds, expert: float, people: str) -> None:
     """What each play of the whole loop gains over each ablation, and what only lacks the gate over
-    what has none either: same seed, same round, same customers. Once what the shop's customers get,
-    once what was trained last, whatever the gate said of it.
+    what has none either, after each round that both have played: same seed, same customers. Once
+    what the shop's customers get, once what was trained last, whatever the gate said of it.
     """
     for whole_name, (ablation, seed) in product((*WHOLE, *UNGATED.values()), rounds):
+        if not _compared(whole_name, ablation):
+            continue
         whole, measured = rounds.get((whole_name, seed), ()), rounds[ablation, seed]
-        last = min(len(whole), len(measured)) - 1
-        if _compared(whole_name, ablation) and last > 0:
-            theirs, ours = measured[last], whole[last]
-            told = {"seed": seed, "round": last, "over": ablation, "people": people}
-            told |= {"whole": whole_name}
-            told |= {"commit": ours.commit, "over_commit": theirs.commit}
-            told |= {"dtype": ours.dtype, "over_dtype": theirs.dtype}
-            told |= {"outcomes": outcomes(whole[: last + 1])}
-            told |= {"over_outcomes": outcomes(measured[: last + 1])}
-            gained = gain(theirs, ours, seed)
-            _add(results, "gold_gain_over", gained, STARS, told)
-            closed = gap_closed(gained.mean, satisfaction(theirs, seed).mean, expert)
-            results.add("gap_closed_over", closed, WAY, told)
-            if "failed" in (theirs.played.outcome, ours.played.outcome):
-                continue  # nothing was trained
-            trained = _gain(theirs.of_refused or theirs.heard, ours.of_refused or ours.heard, seed)
-            _add(results, "trained_gain_over", trained, STARS, told)
+        told = {"seed": seed, "over": ablation, "people": people, "whole": whole_name}
+        for number in range(1, min(len(whole), len(measured))):
+            played = whole[: number + 1], measured[: number + 1]
+            _add_comparison(results, *played, expert, told | {"round": number})
+
+
+def _add_comparison(
+    results: Results,
+    whole: Sequence[Measured],
+    measured: Sequence[Measured],
+    expert: float,
+    told: dict[str, Any],
+) -> None:
+    """Of the last round of both, which are of one seed."""
+    theirs, ours, seed = measured[-1], whole[-1], told["seed"]
+    told |= {"commit": ours.commit, "over_commit": theirs.commit}
+    told |= {"dtype": ours.dtype, "over_dtype": theirs.dtype}
+    told |= {"outcomes": outcomes(whole), "over_outcomes": outcomes(measured)}
+    gained = gain(theirs, ours, seed)
+    _add(results, "gold_gain_over", gained, STARS, told)
+    closed = gap_closed(gained.mean, satisfaction(theirs, seed).mean, expert)
+    results.add("gap_closed_over", closed, WAY, told)
+    if "failed" not in (theirs.played.outcome, ours.played.outcome):  # else nothing was trained
+        trained = _gain(theirs.of_refused or theirs.heard, ours.of_refused or ours.heard, seed)
+        _add(results, "trained_gain_over", trained, STARS, told)
 
 
 def _compared(whole: str, ablation: str) -> bool:

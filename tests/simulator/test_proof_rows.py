@@ -210,8 +210,8 @@ def test_what_was_trained_is_compared_whatever_the_gate_said(tmp_path: Path) -> 
     }
     add_rounds(results, rounds, 5.0, "us")
     add_comparisons(results, rounds, 5.0, "us")
-    assert values(results.rows, "gold_gain_over", "no_gate") == [0.25]
-    assert values(results.rows, "trained_gain_over", "no_gate") == [0.0]
+    assert values(results.rows, "gold_gain_over", "no_gate") == [0.0, 0.25]
+    assert values(results.rows, "trained_gain_over", "no_gate") == [0.0, 0.0]
     lines = markdown(results.rows).splitlines()
     [row] = [line for line in lines if line.startswith("| no_gate | 2 |")]
     assert row.endswith("| 0.25 [0.25, 0.25] |  | 0.00 [0.00, 0.00] |  | published, published |")
@@ -241,8 +241,8 @@ def test_a_round_that_broke_has_no_candidate_to_compare(tmp_path: Path) -> None:
     rounds = {("none", 1): [START, BETTER, REFUSED], ("no_kl", 1): [START, BETTER, broke]}
     add_rounds(results, rounds, 5.0, "us")
     add_comparisons(results, rounds, 5.0, "us")
-    assert values(results.rows, "gold_gain_over", "no_kl") == [0.0]
-    assert values(results.rows, "trained_gain_over", "no_kl") == []
+    assert values(results.rows, "gold_gain_over", "no_kl") == [0.0, 0.0]
+    assert values(results.rows, "trained_gain_over", "no_kl") == [0.0]
     lines = markdown(results.rows).splitlines()
     [row] = [line for line in lines if line.startswith("| no_kl | 2 | 0.00 [")]
     assert row.endswith("|  |  | published, failed |")
