@@ -1,9 +1,10 @@
 """Claimed feedback and its conversations become a Dataset: examples for train and hold-out, and the
 manifest.
 
-Knows no store and no model. Reading order: resolve (redacted, de-duplicated) -> quarantine -> weigh
--> split -> examples -> manifest. Invariants: train and hold-out share no customer and no question;
-the same input gives the same manifest hash.
+Knows no store and no model. Reading order: resolve (redacted, de-duplicated) -> quarantine -> split
+-> weigh -> examples -> manifest. Invariants: train and hold-out share no customer and no question;
+what is on neither side makes no other judgement weigh more or less; the same input gives the same
+manifest hash.
 """
 
 from collections import Counter, defaultdict
@@ -78,7 +79,6 @@ def build_dataset(
     aside = quarantine([item.feedback for item in judged], settings.quarantine)
     set_aside = {item.feedback_id for item in aside.dropped}
     judged = [item for item in judged if item.feedback.feedback_id not in set_aside]
-    trust = weigh([item.feedback for item in judged], settings.trust)
     reserved = {question_key(question) for question in settings.reserved}
     judged, kept_back = _without(reserved, judged)
     asked = [
@@ -94,6 +94,7 @@ def build_dataset(
     )
     prompts = {side: _prompts(asked, fill_up, sides, side) for side in SIDES}
     parts, crossed = _parts(judged, sides)
+    trust = weigh([item.feedback for side in SIDES for item in parts[side]], settings.trust)
     notes: list[Dropped] = []
     most: dict[Side, int] = {
         "train": settings.train_prompts,

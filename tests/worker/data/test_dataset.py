@@ -11,6 +11,7 @@ from worker.data.examples import Examples
 from worker.data.manifest import quarantined_used
 from worker.data.quarantine import BRIGADE, Judgement
 from worker.data.split import SplitSettings, normalise
+from worker.data.trust import weigh
 
 EXPERT = Rater(rater_id="ann", role="expert")
 
@@ -434,3 +435,23 @@ def test_the_manifest_names_sides_and_weights() -> None:
     assert manifest.weight_by_rater() == {"ann": 11.0, "v12": 0.5}
     again = DataManifest.model_validate_json(manifest.to_json())
     assert again == manifest and again.hash == manifest.hash
+
+
+def test_only_what_is_learned_from_or_held_out_shapes_the_weights() -> None:
+    """bob corrects must-pass questions only; some of the others cross train and hold-out."""
+    feedback, conversations = many()
+    for n in range(200, 260):
+        asked = turn(n * 10, "Do you ship?", f"Served {n}.")
+        conversations.append(conversation(n, asked))
+        feedback.append(correction(asked, f"Right {n}.", expert="bob"))
+    by_id = {c.conversation_id: c for c in conversations}
+    settings = DatasetSettings(reserved=frozenset({"Do you ship?"}))
+    manifest = build_dataset(feedback, by_id, (), settings).manifest
+    reasons = manifest.dropped_by_reason()
+    assert reasons["a reserved question"] == 60 and reasons["crosses train and hold-out"] > 0
+    used = set(manifest.all_used())
+    fair = weigh([item for item in feedback if item.feedback_id in used])
+    assert manifest.weights == pytest.approx(fair.weights)
+    visitors = sum(manifest.weights[name] for name in manifest.thumbs)
+    assert visitors <= 0.2001 * sum(manifest.weights.values())
+    assert list(manifest.expert_shares) == ["ann"]
