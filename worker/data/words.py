@@ -10,7 +10,7 @@ from functools import lru_cache
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _COURTESY = re.compile(
     r"anything else|what else|something else|any (?:other|more|further) (?:question|request|help)"
     r"|(?:can|may|could|how can|how may) i (?:help|assist)|else (?:i|we) can"
@@ -89,7 +89,7 @@ def numbers(text: str) -> frozenset[str]:
 @lru_cache(maxsize=65536)
 def sentences(text: str) -> tuple[str, ...]:
     """Pieces that end with . ! ? or a line break, none without a word."""
-    return tuple(piece for piece in _SENTENCE_END.split(text) if words(piece))
+    return tuple(piece for piece in SENTENCE_END.split(text) if words(piece))
 
 
 @lru_cache(maxsize=65536)
