@@ -11,14 +11,17 @@ from collections.abc import Collection, Iterable
 
 EMAIL, CARD, IBAN, PHONE = "[email]", "[card]", "[iban]", "[phone]"
 
-_EMAIL = re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+# Spaces that do not break and the like are read as plain ones: sign for sign, so places stay.
+_PLAIN = str.maketrans(dict.fromkeys("\t\u00a0\u2007\u2009\u202f", " ") | {"\u2011": "-"})
+_EMAIL = re.compile(r"[\w.%+'-]+@[^\W_][\w-]*(?:\.[\w-]+)*\.[^\W\d_]{2,}")
 _IBAN_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}")
-_DIGIT_RUN = re.compile(r"(?<![\d.,])\d+(?:[ -]\d+)*(?!\d)")
+# A new line goes on with a card only in fours: other columns of numbers are sizes or amounts.
+_DIGIT_RUN = re.compile(r"(?<![\d.,])\d+(?:[ -]{1,2}\d+|(?<=\d{4})[ \r]?\n\d{4})*(?!\d)")
 _CHUNK = re.compile(r"\d+")
 _PHONE = re.compile(
-    r"""(?<![\w.,:/+-])(?:
-        (?:\+|00)\d(?:[ ()./-]{0,3}\d){7,14}              # international: 8 to 15 digits
-      | \(?0\d(?:[ ()./-]{0,3}\d){7,12}                   # national with its trunk zero
+    r"""(?<![\w.,/+-])(?<!\d:)(?:
+        (?:\+|00)\d(?:[ ()./\u2013-]{0,3}\d){7,14}        # international: 8 to 15 digits
+      | \(?0\d(?:[ ()./\u2013-]{0,3}\d){7,12}             # national with its trunk zero
       | (?:1[ .-])?(?:\(\d{3}\)[ ]?|\d{3}[ .-])\d{3}[ .-]\d{4}   # North America
       | \d{3}-\d{4}                                       # North America, local
       | \d{10,11}                                         # bare
@@ -84,6 +87,7 @@ def personal_data(text: str) -> tuple[str, ...]:
 
 def _findings(text: str) -> list[tuple[int, int, str]]:
     """Spans in order, none overlapping; where two kinds claim a place the more specific wins."""
+    text = text.translate(_PLAIN)
     found: list[tuple[int, int, str]] = []
     kinds = (
         [(*m.span(), EMAIL) for m in _EMAIL.finditer(text)],
@@ -104,7 +108,7 @@ def _ibans(text: str) -> list[tuple[int, int]]:
         while stop < len(text) and len(signs) < length:
             if text[stop].isascii() and text[stop].isalnum():
                 signs += text[stop]
-            elif text[stop] not in " -":
+            elif not (text[stop].isspace() or text[stop] == "-"):
                 break
             stop += 1
         if iban_valid(signs) and not text[stop : stop + 1].isalnum():

@@ -21,6 +21,19 @@ from worker.data.redaction import iban_valid, luhn_valid, personal_data, public_
         ("(415) 555-0132 is mine", "[phone] is mine"),
         ("it is 555-0132", "it is [phone]"),
         ("ring 4155550132, ok?", "ring [phone], ok?"),
+        ("I am anna.smith@müller.de, or josé@correo.es.", "I am [email], or [email]."),
+        ("phone:030-1234567", "phone:[phone]"),
+        ("Tel:0171 5550199", "Tel:[phone]"),
+        ("tel:+49-30-1234567", "tel:[phone]"),
+        ("ring 030\u20131234567", "ring [phone]"),
+        ("ring 0171\u00a0555\u00a00199", "ring [phone]"),
+        ("4111\u00a01111\u00a01111\u00a01111", "[card]"),
+        ("4111\u202f1111\u202f1111\u202f1111", "[card]"),
+        ("4111  1111  1111  1111", "[card]"),
+        ("card\n4111\n1111\r\n1111\n1111\n12/27", "card\n[card]\n12/27"),
+        ("DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000", "[iban]"),
+        ("DE89  3704  0044  0532  0130  00", "[iban]"),
+        ("DE89 3704 0044\n0532 0130 00", "[iban]"),
     ],
 )
 def test_personal_data_becomes_a_placeholder(text: str, expected: str) -> None:
@@ -35,6 +48,9 @@ def test_personal_data_becomes_a_placeholder(text: str, expected: str) -> None:
         "It costs 1,299.00 or 1.299,00",
         "version 1.20.300.4000",
         "4111 1111 1111 1112",  # wrong check digit
+        "open 10:30-1234567",
+        "from 100\u20132000 g",
+        "sizes\n36\n37\n38\n39\n40\n41\n42\n43\n44\n45\n46",
         "up to 30 days, 2 to 5 items, size 85x60x60cm",
         "no data here",
         "",
@@ -60,7 +76,7 @@ def test_check_digits_agree_with_published_examples() -> None:
     assert not iban_valid("GB82WEST1234569876543") and not iban_valid("XX82WEST12345698765432")
 
 
-@given(st.text(alphabet="0123456789 +-()./abDE@[]", max_size=60))
+@given(st.text(alphabet="0123456789 +-()./abDE@[]:ü\u00a0\u2013\n", max_size=60))
 def test_redacting_twice_changes_nothing_more(text: str) -> None:
     once = redact(text)
     assert redact(once) == once
