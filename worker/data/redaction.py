@@ -128,7 +128,7 @@ def _cards(text: str) -> list[tuple[int, int]]:
         chunks = [match.span() for match in _CHUNK.finditer(text, *run.span())]
         first = 0
         while first < len(chunks):
-            for last in range(len(chunks) - 1, first - 1, -1):
+            for last in range(min(first + 19, len(chunks)) - 1, first - 1, -1):
                 start, stop = chunks[first][0], chunks[last][1]
                 digits = re.sub(r"\D", "", text[start:stop])
                 if 13 <= len(digits) <= 19 and luhn_valid(digits):
