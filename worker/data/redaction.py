@@ -2,8 +2,8 @@
 
 Knows no names and no addresses (those need a detector) and only digits written as digits. What the
 shop itself publishes in its passages is not personal: such values stay, or the policy would learn
-to write a placeholder for the shop's own number. Invariant: redacting a redacted text changes
-nothing.
+to write a placeholder for the shop's own number. A number that is called an order, a ticket, a
+model is no phone, however long. Invariant: redacting a redacted text changes nothing.
 """
 
 import re
@@ -28,6 +28,16 @@ _PHONE = re.compile(
     )(?![\w/]|[.,:-]\d)""",
     re.VERBOSE,
 )
+_NUMBER_OF = re.compile(  # right before a number that is no phone; "my phone #..." is one
+    r"""(?:(?<![\w.@-])
+        (?:order|ticket|booking|reservation|invoice|serial|model|part|sku|article|item|tracking
+          |parcel|reference|ref)s?
+        (?:[ -](?:no|nr|number|ref|reference|id|code)\b\.?)?(?:[ ]is)?[ :#]+
+      | (?<!phone[ ])(?<!phone)(?<!cell[ ])(?<!mobile[ ])(?<!my[ ])\#
+    )$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_NUMBER_OF_LENGTH = 40  # more than the longest such words
 
 # fmt: off
 # Lengths from the SWIFT IBAN registry; a country that is missing is not looked for.
@@ -93,7 +103,7 @@ def _findings(text: str) -> list[tuple[int, int, str]]:
         [(*m.span(), EMAIL) for m in _EMAIL.finditer(text)],
         [(start, stop, IBAN) for start, stop in _ibans(text)],
         [(start, stop, CARD) for start, stop in _cards(text)],
-        [(*m.span(), PHONE) for m in _PHONE.finditer(text)],
+        [(start, stop, PHONE) for start, stop in _phones(text)],
     )
     for spans in kinds:
         found += [span for span in spans if all(span[1] <= a or span[0] >= b for a, b, _ in found)]
@@ -137,6 +147,16 @@ def _cards(text: str) -> list[tuple[int, int]]:
                     break
             first += 1
     return spans
+
+
+def _phones(text: str) -> list[tuple[int, int]]:
+    """What looks like a phone and is not called another number; + and ( begin a phone only."""
+    return [
+        match.span()
+        for match in _PHONE.finditer(text)
+        if match[0][0] in "+("
+        or not _NUMBER_OF.search(text, max(0, match.start() - _NUMBER_OF_LENGTH), match.start())
+    ]
 
 
 def _canonical(value: str) -> str:

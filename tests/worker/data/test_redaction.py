@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from worker.data.redaction import CARD, iban_valid, luhn_valid, personal_data, public_values, redact
 
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -34,6 +33,14 @@ from worker.data.redaction import CARD, iban_valid, luhn_valid, personal_data, p
         ("DE89\u00a03704\u00a00044\u00a00532\u00a00130\u00a000", "[iban]"),
         ("DE89  3704  0044  0532  0130  00", "[iban]"),
         ("DE89 3704 0044\n0532 0130 00", "[iban]"),
+        ("I order by phone 030 1234567", "I order by phone [phone]"),
+        ("I want to order, 030 1234567", "I want to order, [phone]"),
+        ("about my order.\n030 1234567", "about my order.\n[phone]"),
+        ("Order 20481234567, 0171 5550199", "Order 20481234567, [phone]"),
+        ("Order 20481234567 0171 5550199", "Order 20481234567 [phone]"),
+        ("order +49 30 1234567", "order [phone]"),
+        ("border 0301234567", "border [phone]"),
+        ("my phone #4155550132", "my phone #[phone]"),
     ],
 )
 def test_personal_data_becomes_a_placeholder(text: str, expected: str) -> None:
@@ -48,6 +55,20 @@ def test_personal_data_becomes_a_placeholder(text: str, expected: str) -> None:
         "It costs 1,299.00 or 1.299,00",
         "version 1.20.300.4000",
         "4111 1111 1111 1112",  # wrong check digit
+        "My order 20481234567 has not arrived.",
+        "Order 20481234567 is on its way.",
+        "Order #1234567890",
+        "#1234567890, please",
+        "order number is 4011234567",
+        "Ticket 555-1234 is still open",
+        "booking ref 0123456789",
+        "Ref: 0123456789",
+        "invoice-no. 4011234567",
+        "Serial number 0012345678",
+        "model 880-4410",
+        "SKU 0400-123-4567",
+        "part no. 123 456 7890",
+        "Order\u00a0no.:\u00a04011234567",
         "open 10:30-1234567",
         "from 100\u20132000 g",
         "sizes\n36\n37\n38\n39\n40\n41\n42\n43\n44\n45\n46",
