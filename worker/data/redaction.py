@@ -99,15 +99,17 @@ def _findings(text: str) -> list[tuple[int, int, str]]:
     """Spans in order, none overlapping; where two kinds claim a place the more specific wins."""
     text = text.translate(_PLAIN)
     found: list[tuple[int, int, str]] = []
-    kinds = (
-        [(*m.span(), EMAIL) for m in _EMAIL.finditer(text)],
-        [(start, stop, IBAN) for start, stop in _ibans(text)],
-        [(start, stop, CARD) for start, stop in _cards(text)],
-        [(start, stop, PHONE) for start, stop in _phones(text)],
-    )
-    for spans in kinds:
-        found += [span for span in spans if all(span[1] <= a or span[0] >= b for a, b, _ in found)]
+    for find, placeholder in ((_emails, EMAIL), (_ibans, IBAN), (_cards, CARD), (_phones, PHONE)):
+        while spans := find(text):
+            for start, stop in spans:
+                found.append((start, stop, placeholder))
+                # what is around it meets a bracket, as in the redacted text: look again
+                text = f"{text[:start]}[{'.' * (stop - start - 2)}]{text[stop:]}"
     return sorted(found)
+
+
+def _emails(text: str) -> list[tuple[int, int]]:
+    return [match.span() for match in _EMAIL.finditer(text)]
 
 
 def _ibans(text: str) -> list[tuple[int, int]]:
