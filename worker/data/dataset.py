@@ -206,7 +206,10 @@ def _examples(
         elif isinstance(given, Rating):
             ratings.append(RatingExample(*who, answers=item.served, value=given.value))
         elif isinstance(given, Ranking):
-            pairs += _ranked_pairs(item, who)
+            ranked = _ranked_pairs(item, who)
+            pairs += ranked
+            if not ranked:
+                notes.append(Dropped(given.feedback_id, "ranks equal texts"))
         else:
             answer = item.written[0]
             if normalise(answer.response) != normalise(item.served[0].response):
@@ -217,7 +220,11 @@ def _examples(
                 notes.append(Dropped(given.feedback_id, "not imitated: holds personal data"))
     if settings.made_weight > 0:
         pairs += made_pairs(corrections, settings.made_weight)
-    return Examples(tuple(_once(pairs)), tuple(thumbs), tuple(ratings), tuple(corrections), prompts)
+    made = Examples(tuple(_once(pairs)), tuple(thumbs), tuple(ratings), tuple(corrections), prompts)
+    told = {example.feedback_id for example in made.judged()} | {note.feedback_id for note in notes}
+    ids = (item.feedback.feedback_id for item in judged)
+    notes += [Dropped(name, "says what others said") for name in ids if name not in told]
+    return made
 
 
 def _ranked_pairs(item: Judged, who: tuple[str, str, str, float]) -> list[PairExample]:

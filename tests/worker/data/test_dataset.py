@@ -357,6 +357,19 @@ def test_near_duplicates_count_once(case: str) -> None:
     assert manifest.dropped_by_reason() == expected
 
 
+def test_a_ranking_that_adds_no_pair_is_listed_with_its_reason() -> None:
+    """bob saw another answer than ann and ranks as she does; eve ranks equal texts."""
+    one, two, three = turn(10, "Do you ship?", "No."), turn(20, "Do you ship?", "Maybe."), turn(30)
+    given: list[Judgement] = [ranking(one, "ann", "A.", "B."), ranking(two, "bob", "A.", "B.")]
+    given += [ranking(three, "eve", "A.", "a!"), correction(three)]
+    whole = [conversation(n, t) for n, t in enumerate((one, two, three), 1)]
+    manifest = build(given, *whole).manifest
+    assert manifest.why_dropped("ranking:t20:bob") == "says what others said"
+    assert manifest.why_dropped("ranking:t30:eve") == "ranks equal texts"
+    assert set(manifest.all_used()) == {"ranking:t10:ann", "correction:t30:ann"}
+    assert len(manifest.dropped) == 2
+
+
 def test_a_brigade_is_learned_from_nowhere_and_told_to_the_operator() -> None:
     """30 new visitors at once, all content, among 60 who come over days and are mostly not."""
     feedback: list[Judgement] = []
