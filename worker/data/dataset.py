@@ -2,8 +2,8 @@
 manifest.
 
 Knows no store and no model. Reading order: resolve (redacted, de-duplicated) -> quarantine -> split
--> weigh -> examples -> manifest. Invariants: train and hold-out share no customer and no question;
-what is on neither side makes no other judgement weigh more or less; the same input gives the same
+-> examples -> weigh -> manifest. Invariants: train and hold-out share no customer and no question;
+what became no example makes no other judgement weigh more or less; the same input gives the same
 manifest hash.
 """
 
@@ -94,16 +94,15 @@ def build_dataset(
     )
     prompts = {side: _prompts(asked, fill_up, sides, side) for side in SIDES}
     parts, crossed = _parts(judged, sides)
-    trust = weigh([item.feedback for side in SIDES for item in parts[side]], settings.trust)
     notes: list[Dropped] = []
-    most: dict[Side, int] = {
-        "train": settings.train_prompts,
-        "holdout": settings.holdout_prompts,
-    }
+    most: dict[Side, int] = {"train": settings.train_prompts, "holdout": settings.holdout_prompts}
     train, holdout = (
-        _examples(parts[side], trust.weights, settings, _balanced(prompts[side], most[side]), notes)
+        _examples(parts[side], settings.made_weight, _balanced(prompts[side], most[side]), notes)
         for side in SIDES
     )
+    used = {example.feedback_id for side in (train, holdout) for example in side.judged()}
+    trust = weigh([i.feedback for i in judged if i.feedback.feedback_id in used], settings.trust)
+    train, holdout = train.weighted(trust.weights), holdout.weighted(trust.weights)
     manifest = make_manifest(
         train,
         holdout,
@@ -189,18 +188,18 @@ def _on_one_side(item: Judged, sides: Split) -> Judged | None:
 
 def _examples(
     judged: Sequence[Judged],
-    weights: Mapping[str, float],
-    settings: DatasetSettings,
+    made_weight: float,
     prompts: tuple[PromptExample, ...],
     notes: list[Dropped],
 ) -> Examples:
+    """One side, each judgement weighing 1."""
     pairs: list[PairExample] = []
     thumbs: list[ThumbExample] = []
     ratings: list[RatingExample] = []
     corrections: list[CorrectionExample] = []
     for item in judged:
         given = item.feedback
-        who = (given.feedback_id, item.customer, given.rater.rater_id, weights[given.feedback_id])
+        who = (given.feedback_id, item.customer, given.rater.rater_id, 1.0)
         if isinstance(given, Thumb):
             thumbs.append(ThumbExample(*who, answer=item.served[0], value=given.value))
         elif isinstance(given, Rating):
@@ -218,8 +217,8 @@ def _examples(
                 corrections.append(CorrectionExample(*who, answer=answer))
             else:  # imitating it would teach the policy to write placeholders
                 notes.append(Dropped(given.feedback_id, "not imitated: holds personal data"))
-    if settings.made_weight > 0:
-        pairs += made_pairs(corrections, settings.made_weight)
+    if made_weight > 0:
+        pairs += made_pairs(corrections, made_weight)
     made = Examples(tuple(_once(pairs)), tuple(thumbs), tuple(ratings), tuple(corrections), prompts)
     told = {example.feedback_id for example in made.judged()} | {note.feedback_id for note in notes}
     ids = (item.feedback.feedback_id for item in judged)

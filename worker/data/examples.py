@@ -5,9 +5,9 @@ only where they spell exactly the redacted texts, so a caller that finds None re
 texts again.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from amends.conversation import Passage
 
@@ -138,6 +138,16 @@ class Examples:
             tuple(prompt for prompt in self.prompts if fits(prompt.context)),
         )
 
+    def weighted(self, weights: Mapping[str, float]) -> "Examples":
+        """Each example's weight times that of its judgement, by feedback id."""
+        return Examples(
+            _weighted(self.pairs, weights),
+            _weighted(self.thumbs, weights),
+            _weighted(self.ratings, weights),
+            _weighted(self.corrections, weights),
+            self.prompts,
+        )
+
     def answers(self) -> Iterator[Answer]:
         """Every answer of pairs, thumbs and ratings, repeats included."""
         for pair in self.pairs:
@@ -147,3 +157,12 @@ class Examples:
             yield thumb.answer
         for rating in self.ratings:
             yield from rating.answers
+
+
+_AnExample = TypeVar("_AnExample", bound=_Example)
+
+
+def _weighted(
+    examples: Iterable[_AnExample], weights: Mapping[str, float]
+) -> tuple[_AnExample, ...]:
+    return tuple(replace(e, weight=e.weight * weights[e.feedback_id]) for e in examples)

@@ -451,17 +451,21 @@ def test_the_manifest_names_sides_and_weights() -> None:
 
 
 def test_only_what_is_learned_from_or_held_out_shapes_the_weights() -> None:
-    """bob corrects must-pass questions only; some of the others cross train and hold-out."""
+    """bob corrects must-pass questions only, eve ranks equal texts; some of the others cross train
+    and hold-out.
+    """
     feedback, conversations = many()
     for n in range(200, 260):
-        asked = turn(n * 10, "Do you ship?", f"Served {n}.")
-        conversations.append(conversation(n, asked))
-        feedback.append(correction(asked, f"Right {n}.", expert="bob"))
+        asked = turn(n * 10, "Do you ship?", f"Served {n}."), turn(n * 10 + 1)
+        conversations.append(conversation(n, *asked))
+        feedback.append(correction(asked[0], f"Right {n}.", expert="bob"))
+        feedback.append(ranking(asked[1], "eve", "The same.", "the same"))
     by_id = {c.conversation_id: c for c in conversations}
     settings = DatasetSettings(reserved=frozenset({"Do you ship?"}))
     manifest = build_dataset(feedback, by_id, (), settings).manifest
     reasons = manifest.dropped_by_reason()
     assert reasons["a reserved question"] == 60 and reasons["crosses train and hold-out"] > 0
+    assert reasons["ranks equal texts"] > 0
     used = set(manifest.all_used())
     fair = weigh([item for item in feedback if item.feedback_id in used])
     assert manifest.weights == pytest.approx(fair.weights)
