@@ -1,4 +1,4 @@
-"""Which version is champion, candidate, previous; and who moved them, why, when.
+"""Which version is champion, candidate, previous; every move is told to the audit.
 
 Knows no adapter files. Another champion ends a candidacy: nobody compared the candidate with it.
 Schema 1 of aliases.json had no `candidate_share`: it is read as 0, and the
@@ -7,42 +7,21 @@ travels in aliases.json and is copied to audit.jsonl; what a crash kept from bei
 by the next writer); rows are only ever appended.
 """
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from amends.durable_file import append_line, replace_file
+from amends.adapter_audit import Action, AuditFile, AuditRow
+from amends.durable_file import replace_file
 from amends.errors import AdapterRefused, BadTransition
 from amends.record import Record, now_s
 
-Action = Literal["new_line", "publish", "activate", "set_candidate", "roll_back"]
+logger = logging.getLogger(__name__)
+
 _HISTORY = 100
-
-
-class AuditRow(Record):
-    """Who did what to which version, why and when (seconds since the epoch).
-
-    `share`: of the conversations that begin, which the candidate answers from then on. `forced`:
-    against what the gate says.
-    """
-
-    number: int
-    at: float
-    by: str
-    action: Action
-    version: int | None
-    champion: int
-    reason: str
-    share: float | None = None
-    forced: bool = False
-
-
-def candidate_after(before: int | None, row: AuditRow) -> int | None:
-    """The candidate once this row is written, where `before` was it."""
-    if row.action == "set_candidate":
-        return row.version
-    return before if row.action == "publish" else None
 
 
 class Aliases(Record):
@@ -88,7 +67,7 @@ class AliasFile:
 
     def __init__(self, root: Path) -> None:
         self._aliases = root / "aliases.json"
-        self._audit = root / "audit.jsonl"
+        self._audit = AuditFile(root / "audit.jsonl")
 
     def read(self) -> Aliases | None:
         try:
@@ -207,41 +186,53 @@ class AliasFile:
         )
         return self._write(new)
 
-    def rows(self) -> list[AuditRow]:
-        """Every row, oldest first, also one that a crash kept from audit.jsonl."""
+    def newest(self) -> Iterator[AuditRow]:
+        """The newest row first, also one that a crash kept from audit.jsonl; read as far as it is
+        asked for. AdapterRefused: a row cannot be read."""
         aliases = self.read()  # first: all rows before its last one are in the file by then
-        try:
-            lines = self._audit.read_bytes().split(b"\n")[:-1]
-        except FileNotFoundError:
-            lines = []
-        rows = [AuditRow.model_validate_json(line) for line in lines]
-        if aliases is not None and (not rows or rows[-1].number < aliases.last_row.number):
-            rows.append(aliases.last_row)
-        return rows
+        rows = self._audit.newest()
+        row = next(rows, None)
+        if aliases is not None and (row is None or row.number < aliases.last_row.number):
+            yield aliases.last_row
+        if row is not None:
+            yield row
+        yield from rows
 
-    def catch_up(self, aliases: Aliases) -> None:
-        """Copy the last row to audit.jsonl where a crash came between."""
-        try:
-            lines = self._audit.read_bytes().split(b"\n")[:-1]
-        except FileNotFoundError:
-            lines = []
-        last = AuditRow.model_validate_json(lines[-1]).number if lines else 0
+    def catch_up(self, aliases: Aliases) -> Aliases:
+        """Copy the last row to audit.jsonl where a crash came between. An audit that is ahead tells
+        of moves that the aliases do not know, as after a backup was restored: numbers go on after
+        it, and nobody can say what the candidate was compared with, so there is none."""
+        last = self._audit.last_number()
         if last < aliases.last_row.number:
-            append_line(self._audit, aliases.last_row.model_dump_json().encode())
+            self._audit.append(aliases.last_row)
+        if last <= aliases.last_row.number:
+            return aliases
+        known = aliases.last_row.model_copy(update={"number": last})
+        return self.move(
+            aliases.model_copy(update={"last_row": known}),
+            action="set_candidate",
+            version=None,
+            by="amends",
+            reason="aliases.json is older than the audit",
+        )
 
     def end_what_another_champion_ended(self, aliases: Aliases) -> Aliases:
         """Installs of before let a trial go on beside the next champion, where nobody looks."""
-        candidate: int | None = None
-        for row in self.rows() if aliases.candidate is not None else ():
-            candidate = candidate_after(candidate, row)
-        if candidate == aliases.candidate:
+        if aliases.candidate is None:
+            return aliases
+        try:
+            last = next((row for row in self.newest() if row.action != "publish"), None)
+        except AdapterRefused as refused:
+            logger.error("whether another champion ended the trial cannot be read: %s", refused)
+            return aliases
+        if last is None or last.action == "set_candidate":
             return aliases
         reason = "another champion ended its trial"
-        return self.set_candidate(aliases, candidate, None, "amends", reason)
+        return self.set_candidate(aliases, None, None, "amends", reason)
 
     def _write(self, aliases: Aliases) -> Aliases:
         replace_file(self._aliases, aliases.model_dump_json(indent=1).encode())
-        append_line(self._audit, aliases.last_row.model_dump_json().encode())
+        self._audit.append(aliases.last_row)
         return aliases
 
     @staticmethod

@@ -7,18 +7,20 @@ a line resets the aliases.
 
     root/{version:06d}/   adapter_model.safetensors, adapter_config.json (as PEFT loads them) and
                           manifest.json, written last
-    root/aliases.json     where the aliases point; root/audit.jsonl: every move (adapter_aliases)
+    root/aliases.json     where the aliases point; root/audit.jsonl: every move (adapter_audit)
     root/.staging/        folders being written; root/.lock: held by writers
 """
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from amends.adapter_aliases import Aliases, AliasFile, AuditRow
+from amends.adapter_aliases import Aliases, AliasFile
+from amends.adapter_audit import AuditRow
 from amends.adapter_manifest import (
     CONFIG,
     MANIFEST,
@@ -249,8 +251,8 @@ class AdapterStore:
             return version
 
     def audit(self, limit: int | None = 100) -> tuple[AuditRow, ...]:
-        """The newest rows first; None: all of them."""
-        return tuple(self._file.rows()[::-1][:limit])
+        """The newest rows first; None: all of them. AdapterRefused: one cannot be read."""
+        return tuple(islice(self._file.newest(), limit))
 
     def _foreign(self, owner: str) -> AdapterRefused:
         return AdapterRefused(
@@ -266,8 +268,9 @@ class AdapterStore:
             yield aliases
 
     def _recover(self, aliases: Aliases) -> Aliases:
-        """Write the audit rows that a crash kept back; record versions whose folder is complete."""
-        self._file.catch_up(aliases)
+        """Bring aliases and audit together after a crash or a restored backup; record versions
+        whose folder is complete."""
+        aliases = self._file.catch_up(aliases)
         for version in self._versions():
             if version >= aliases.next_version:
                 by, reason = origin_of(self._path(version))

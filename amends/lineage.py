@@ -8,7 +8,7 @@ learned from everybody. Invariant: pure; equal versions give equal answers.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from amends.adapter_aliases import AuditRow, candidate_after
+from amends.adapter_audit import AuditRow, candidate_after
 from amends.adapter_manifest import Manifest
 from amends.correction_outcomes import CorrectionOutcomes
 from amends.data_manifest import LEFT_OUT, DataManifest, count_by_kind, kind_of, rater_of

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from pydantic import Field
 
-from amends.adapter_aliases import AuditRow
+from amends.adapter_audit import AuditRow
 from amends.adapter_manifest import Manifest
 from amends.adapter_store import AdapterStore
 from amends.record import Record

@@ -241,6 +241,75 @@ def test_a_trial_that_an_earlier_program_let_go_on_is_ended(
     assert len([row for row in store.audit() if row.by == "amends"]) == 2  # the new line, and this
 
 
+def test_aliases_of_a_backup_are_opened_without_a_candidate(
+    store: AdapterStore, root: Path
+) -> None:
+    for run_id in (1, 2):
+        _publish(store, run_id)
+    store.set_candidate(1, share=0.1)
+    backup = (root / "aliases.json").read_bytes()
+    store.set_candidate(1, share=0.2)
+    store.set_candidate(2, share=0.3)
+    ahead = store.pointers().last_row.number
+    (root / "aliases.json").write_bytes(backup)
+    with pytest.raises(BadTransition, match="look again"):
+        store.set_candidate(1, share=0.5, seen=store.pointers().last_row.number)
+    for opened in (store, AdapterStore(root, "base-a")):
+        now = opened.pointers()
+        assert (now.candidate, now.candidate_share, now.champion) == (None, 0.0, 0)
+        assert (now.last_row.number, now.last_row.by) == (ahead + 1, "amends")
+        assert now.last_row.reason == "aliases.json is older than the audit"
+    store.set_candidate(1, share=0.4)
+    numbers = [row.number for row in store.audit()]
+    assert numbers == list(range(ahead + 2, 0, -1))
+
+
+def test_a_trial_goes_on_where_the_audit_was_put_away(store: AdapterStore, root: Path) -> None:
+    _publish(store, 1)
+    store.set_candidate(1, share=0.1)
+    _publish(store, 2)
+    (root / "audit.jsonl").unlink()
+    now = AdapterStore(root, "base-a").pointers()
+    assert (now.candidate, now.candidate_share) == (1, 0.1)
+    assert [row.version for row in store.audit()] == [2]
+
+
+def test_a_row_that_cannot_be_read_stops_nobody(
+    store: AdapterStore, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _publish(store, 1)
+    store.set_candidate(1, share=0.1)
+    audit = root / "audit.jsonl"
+    lines = audit.read_bytes().splitlines(keepends=True)
+    audit.write_bytes(b"".join([*lines[:-1], b"\0" * 40 + b"\n"]))
+    again = AdapterStore(root, "base-a")  # the last row is in aliases.json too
+    assert again.audit(1) == (again.pointers().last_row,)
+    with pytest.raises(AdapterRefused, match=r"audit\.jsonl, line 3: expected a row"):
+        again.audit()
+    again.set_candidate(1, share=0.2)
+    audit.write_bytes(audit.read_bytes() + b"no row\n")
+    AdapterStore(root, "base-a").set_candidate(None)
+    assert store.pointers().candidate is None
+
+    store.set_candidate(1, share=0.1)
+    lines = audit.read_bytes().splitlines(keepends=True)
+    audit.write_bytes(b"".join([*lines[:-1], b"no row\n", lines[-1]]))
+    _publish(store, 2)
+    audit.write_bytes(audit.read_bytes().replace(lines[-1], b"no row either\n"))
+    assert AdapterStore(root, "base-a").pointers().candidate == 1
+    assert "whether another champion ended the trial" in caplog.text
+
+
+def test_the_newest_rows_are_read_without_the_ones_before(store: AdapterStore, root: Path) -> None:
+    for run_id in range(1, 8):
+        _publish(store, run_id)
+    audit = root / "audit.jsonl"
+    lines = audit.read_bytes().splitlines(keepends=True)
+    audit.write_bytes(b"".join([b"no row\n", *lines[1:]]))
+    assert [row.version for row in store.audit(3)] == [7, 6, 5]
+    assert [row.version for row in store.audit(7)] == [7, 6, 5, 4, 3, 2, 1]
+
+
 def test_rolling_back_to_the_candidate_leaves_no_candidate(store: AdapterStore) -> None:
     for run_id in (1, 2):
         _publish(store, run_id)

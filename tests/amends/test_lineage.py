@@ -2,7 +2,7 @@
 
 import pytest
 
-from amends.adapter_aliases import Action, AuditRow
+from amends.adapter_audit import Action, AuditRow
 from amends.correction_outcomes import CorrectionOutcome, CorrectionOutcomes, Outcome
 from amends.exclusion import Exclusion, Kind
 from amends.lineage import alias_moves, ancestry, carriers, change, clean_parent, fate

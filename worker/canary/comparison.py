@@ -6,9 +6,9 @@ change of the share does not.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from amends.adapter_aliases import AuditRow, candidate_after
+from amends.adapter_audit import AuditRow, candidacy
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,15 @@ class Comparison:
         return next((share for at, share in reversed(self.shares) if at <= time), 0.0)
 
 
-def comparison(rows: Iterable[AuditRow]) -> Comparison | None:
-    """After all these rows, oldest first; None without a candidate."""
-    found: Comparison | None = None
+def comparison(newest: Iterable[AuditRow]) -> Comparison | None:
+    """Of the audit's rows, the newest first; None without a candidate."""
+    rows = candidacy(newest)
+    version = rows[0].version if rows else None
+    if version is None:
+        return None
+    met = rows[0]
+    shares = [(met.at, met.share or 0.0)]
     for row in rows:
-        version = candidate_after(None if found is None else found.version, row)
-        if version is None:
-            found = None
-        elif found is None or version != found.version:
-            share = _share_after(row, version, found)
-            found = Comparison(version, row.champion, row.number, row.number, ((row.at, share),))
-        else:
-            share = _share_after(row, version, found)
-            changed = ((row.at, share),) if share != found.shares[-1][1] else ()
-            found = replace(found, seen=row.number, shares=(*found.shares, *changed))
-    return found
-
-
-def _share_after(row: AuditRow, version: int, before: Comparison | None) -> float:
-    """A candidate keeps its share unless the row gives another; a new one has none."""
-    if row.action == "set_candidate" and row.share is not None:
-        return row.share
-    return before.shares[-1][1] if before is not None and before.version == version else 0.0
+        if row.share is not None and row.share != shares[-1][1]:
+            shares.append((row.at, row.share))
+    return Comparison(version, met.champion, met.number, rows[-1].number, tuple(shares))

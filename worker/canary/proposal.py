@@ -6,7 +6,7 @@ meanwhile stands.
 
 from amends.adapter_manifest import Manifest
 from amends.adapter_store import AdapterStore
-from amends.errors import BadTransition
+from amends.errors import AdapterRefused, BadTransition
 from worker.canary.comparison import comparison
 from worker.canary.settings import CanarySettings
 
@@ -18,13 +18,16 @@ def propose(
     decided about it before."""
     version = manifest.version
     now = adapters.pointers()
-    rows = adapters.audit(None)
+    try:
+        rows = adapters.audit(None)
+    except AdapterRefused as unreadable:
+        return f"version {version} waits in the list: {unreadable}"
     if any(row.version == version and row.action != "publish" for row in rows):
         return None
     why_not = manifest.why_not(now.champions)
     if why_not is not None:
         return why_not
-    trial = comparison(rows[::-1])
+    trial = comparison(rows)
     if trial is not None and trial.tried:
         paused = "" if now.candidate_share else ", paused at a share of 0"
         return f"version {version} waits in the list: version {trial.version} is on trial{paused}"

@@ -61,7 +61,7 @@ def sources(folder: Path, redis: StoreClient) -> Sources | None:
 
 def look(of: Sources, settings: CanarySettings, now: float) -> CanaryReport | None:
     """What is decided about the candidate on trial, and done; None when none is."""
-    tried = comparison(of.alias_file.rows())
+    tried = comparison(of.alias_file.newest())
     if tried is None or not tried.tried:
         return None
     known = of.observations.read(tried)

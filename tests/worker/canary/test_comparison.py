@@ -24,7 +24,7 @@ class Moves:
 
     @property
     def found(self) -> Comparison | None:
-        return comparison(self.file.rows())
+        return comparison(self.file.newest())
 
 
 @pytest.fixture

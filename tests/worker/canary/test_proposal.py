@@ -105,3 +105,14 @@ def test_a_champion_stays_champion(adapters: AdapterStore) -> None:
     adapters.activate(version, "anna", "better")
     assert propose(adapters, adapters.get(version), "run 1", UNASKED) is None
     assert adapters.aliases() == {"champion": version, "previous": 0}
+
+
+def test_where_the_audit_cannot_be_read_it_waits_in_the_list(
+    adapters: AdapterStore, tmp_path: Path
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True, champion=0))
+    audit = tmp_path / "adapters" / "audit.jsonl"
+    audit.write_bytes(audit.read_bytes().replace(b"new_line", b"no_line"))
+    told = propose(adapters, adapters.get(version), "run 1", ASKED)
+    assert told is not None and "audit.jsonl, line 1" in told
+    assert adapters.pointers().candidate is None

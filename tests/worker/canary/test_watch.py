@@ -165,7 +165,7 @@ def test_what_was_counted_once_is_not_counted_otherwise_later(
 def test_what_another_installs_candidate_of_this_number_did_does_not_count(
     of: watch.Sources, talk: Talk
 ) -> None:
-    tried = comparison(of.alias_file.rows())
+    tried = comparison(of.alias_file.newest())
     assert tried is not None
     talk(1, candidate_bad=1.0, champion_bad=1.0)
     watch.look(of, SETTINGS, later())
@@ -174,6 +174,22 @@ def test_what_another_installs_candidate_of_this_number_did_does_not_count(
     of.observations.add(tried, [older])
 
     assert of.observations.read(tried) == [seen]
+
+
+def test_a_trial_of_a_restored_backup_is_over_and_the_next_one_is_decided(
+    of: watch.Sources, adapters: AdapterStore, redis: StoreClient, tmp_path: Path, talk: Talk
+) -> None:
+    aliases = tmp_path / "adapters" / "aliases.json"
+    backup = aliases.read_bytes()
+    adapters.set_candidate(1, "anna", "more", share=0.6)
+    aliases.write_bytes(backup)
+    again = watch.sources(tmp_path / "adapters", redis)
+    assert again is not None and watch.look(again, SETTINGS, later()) is None
+    adapters.set_candidate(1, "anna", "once more", share=SHARE)
+    talk(150, candidate_bad=0.8, champion_bad=0.1)
+    report = watch.look(again, SETTINGS, later())
+    assert report is not None and report.decision == "roll_back"
+    assert adapters.pointers().candidate is None
 
 
 def test_a_long_backlog_is_counted_over_several_looks(
