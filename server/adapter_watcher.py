@@ -6,7 +6,8 @@ previous champion, so that promoting and rolling back need no file; what has no 
 
 Invariants: an adapter that is refused changes nothing; the old version goes on answering, and the
 refusal is shown until the alias moves again. No conversation is given to a candidate that is not
-loaded, and none to one that the alias has left.
+loaded, and none to one that the alias has left. A roll back, and the end of a candidacy, do not
+wait for what is being loaded for another alias, which may take vLLM half a minute.
 """
 
 import asyncio
@@ -68,7 +69,8 @@ class AdapterWatcher:
         self._seen: _Stamp | None = None
         self.refused = 0  # adapters that the engine would not take, so far
         self.swap_s = Histogram(SWAP_S)  # from the alias' move to the end of the swap
-        self.retry_after_s: float | None = None  # the engine was busy; None: nothing to try again
+        self._aliases: Aliases | None = None  # as they were last read
+        self._retry_at: float | None = None  # the engine was busy; None: nothing to try again
         self.canary: Canary | None = None
         self.refusals: dict[Alias, Refusal] = {}
 
@@ -82,35 +84,65 @@ class AdapterWatcher:
         """The candidate that answers nobody."""
         return self.refusals.get("candidate")
 
+    @property
+    def retries(self) -> bool:
+        """The engine was busy, and is asked again."""
+        return self._retry_at is not None
+
+    @property
+    def _due(self) -> bool:
+        return self._retry_at is not None and time.monotonic() >= self._retry_at
+
     async def run(self) -> None:
         """Watches until it is cancelled. Raises ModelUnavailable when the engine has stopped."""
-        while True:
-            if not self._engine.alive:
-                raise ModelUnavailable("the engine has stopped; its log says why")
-            if self.retry_after_s is not None or self._stamp() != self._seen:
-                await self.follow()
-            await asyncio.sleep(self.retry_after_s or POLL_S)
+        others: asyncio.Task[None] | None = None  # one at a time: nothing is loaded twice
+        behind = False  # the aliases have moved since it began
+        try:
+            while True:
+                if not self._engine.alive:
+                    raise ModelUnavailable("the engine has stopped; its log says why")
+                if others is not None and others.done():
+                    others.result()
+                    others = None
+                again = self._due or (behind and others is None)
+                if again or self._stamp() != self._seen:
+                    await self._lead()
+                    behind = others is not None
+                    others = others or asyncio.create_task(self._hold_others())
+                await asyncio.sleep(POLL_S)
+        finally:
+            if others is not None:
+                others.cancel()
 
     async def follow(self) -> None:
         """Has the engine do what the aliases say now, or notes why not; the champion first."""
+        await self._lead()
+        await self._hold_others()
+
+    async def _lead(self) -> None:
+        """What no visitor should wait for: the champion answers, a candidate of before does not."""
         watched, moved = self._seen is not None, self._stamp()
-        self._seen, self.retry_after_s = moved, None
+        self._seen, self._retry_at = moved, None
         try:
-            aliases = await to_thread.run_sync(self._adapters.pointers)
+            self._aliases = await to_thread.run_sync(self._adapters.pointers)
         except (AdapterRefused, OSError) as error:
-            self.canary = None
+            self._aliases = self.canary = None
             self._note("champion", None, error)
             return
-        if self.canary is not None and self.canary.version != aliases.candidate:
-            self.canary = None
-        if await self._hold("champion", aliases.champion, activate=True):
-            if watched and moved:  # else it moved while nobody watched
+        self.canary = self._canary()
+        champion = self._aliases.champion
+        if await self._hold("champion", champion, activate=True):
+            if watched and moved[1]:  # else it moved while nobody watched
                 self.swap_s.observe(max(0.0, time.time() - moved[1] / 1e9))
-            log.info("version %d answers from now on", aliases.champion)
-        await self._unload_others(aliases)
-        await self._hold("candidate", aliases.candidate)
-        self.canary = self._canary(aliases)
-        await self._hold("previous", aliases.previous)
+            log.info("version %d answers from now on", champion)
+        await self._unload_others(self._aliases)
+
+    async def _hold_others(self) -> None:
+        """The previous champion, then the candidate, which answers its share from then on."""
+        if (aliases := self._aliases) is not None:
+            await self._hold("previous", aliases.previous)
+            await self._hold("candidate", aliases.candidate)
+            self.canary = self._canary()
 
     async def _hold(self, alias: Alias, version: int | None, activate: bool = False) -> bool:
         """Whether something was changed so that the version is resident, or active."""
@@ -126,7 +158,7 @@ class AdapterWatcher:
             self.refusals.pop(alias, None)
         except EngineBusy as error:
             # Every slot is taken by running turns, or a replica of vLLM was too slow.
-            self.retry_after_s = error.retry_after_s
+            self._retry_at = time.monotonic() + error.retry_after_s
             self._note(alias, version, f"not yet, will be tried again: {error}", logging.WARNING)
         except (AdapterRefused, NotFound, OSError) as error:
             self.refused += self._note(alias, version, error)
@@ -137,11 +169,12 @@ class AdapterWatcher:
         for version in set(self._engine.versions()) - wanted:
             await self._engine.unload(version)
 
-    def _canary(self, aliases: Aliases) -> Canary | None:
-        version = aliases.candidate
-        if version is None or version not in self._engine.versions():
+    def _canary(self) -> Canary | None:
+        """The candidate as the aliases were last read, where it is loaded."""
+        aliases = self._aliases
+        if aliases is None or aliases.candidate not in self._engine.versions():
             return None
-        return Canary(version, aliases.candidate_share)
+        return Canary(aliases.candidate, aliases.candidate_share)
 
     def _note(
         self, alias: Alias, version: int | None, reason: object, level: int = logging.ERROR
@@ -156,9 +189,10 @@ class AdapterWatcher:
         self.refusals[alias] = refusal
         return news
 
-    def _stamp(self) -> _Stamp | None:
+    def _stamp(self) -> _Stamp:
+        """Where the file cannot be looked at, its reader says why."""
         try:
             found = self._alias_file.stat()
-        except FileNotFoundError:
+        except OSError:
             return 0, 0, 0
         return found.st_ino, found.st_mtime_ns, found.st_size

@@ -184,7 +184,7 @@ async def _obstacle(policy: Policy) -> str | None:
     if obstacle is None:
         await policy.watcher.follow()
         refusal = policy.watcher.refusal
-        if refusal is not None and policy.watcher.retry_after_s is not None:
+        if refusal is not None and policy.watcher.retries:
             obstacle = refusal.reason
     return obstacle
 
