@@ -27,6 +27,11 @@ class Comparison:
         return self.shares[0][0]
 
     @property
+    def share(self) -> float:
+        """The present one."""
+        return self.shares[-1][1]
+
+    @property
     def tried(self) -> bool:
         """Whether it ever had a share."""
         return any(share > 0 for _, share in self.shares)

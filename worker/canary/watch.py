@@ -97,6 +97,6 @@ def _act(
     if report.decision == "roll_back" and settings.roll_back:
         adapters.set_candidate(None, BY, report.reason, seen=tried.seen)
         logger.warning("candidate %d is withdrawn: %s", tried.version, report.reason)
-    elif report.decision == "harmless" and settings.promote:
+    elif report.decision == "harmless" and settings.promote and tried.share:
         adapters.activate(tried.version, BY, report.reason, seen=tried.seen)
         logger.info("candidate %d is champion: %s", tried.version, report.reason)

@@ -128,6 +128,20 @@ def test_a_harmless_candidate_waits_for_an_operator_unless_told_otherwise(
     assert adapters.roll_back("anna", "after all") == 0
 
 
+def test_a_trial_that_is_paused_is_not_promoted(
+    of: watch.Sources, adapters: AdapterStore, talk: Talk
+) -> None:
+    talk(300, candidate_bad=0.0, champion_bad=0.7)
+    adapters.set_candidate(1, "anna", "let me read first", share=0.0)
+    eager = SETTINGS.model_copy(update={"min_conversations": 50, "promote": True})
+    report = watch.look(of, eager, later())
+    assert report is not None and report.decision == "harmless"
+    assert (adapters.pointers().candidate, adapters.alias("champion")) == (1, 0)
+    adapters.set_candidate(1, "anna", "go on", share=SHARE)
+    watch.look(of, eager, later())
+    assert adapters.alias("champion") == 1
+
+
 def test_an_operator_who_moves_in_between_wins(
     of: watch.Sources, adapters: AdapterStore, talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
