@@ -60,7 +60,7 @@ class Figures(Record):
 class CanaryReport(Record):
     """What the worker saw and decided when it last looked."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     at: float = Field(description="seconds since the epoch")
     version: int
     champion: int
@@ -68,6 +68,7 @@ class CanaryReport(Record):
     candidate_conversations: int = Field(description="that the share gave to the candidate")
     champion_conversations: int
     elsewhere: int = Field(description="the candidate's, but another version answered them")
+    champion_elsewhere: int = Field(description="the champion's, likewise")
     figures: tuple[Figures, ...]
     decision: Decision
     reason: str
@@ -77,5 +78,6 @@ class CanaryReport(Record):
         head = (
             f"conversations: {self.candidate_conversations}, champion {self.champion_conversations}"
         )
-        lost = (f"answered by another version: {self.elsewhere}",) if self.elsewhere else ()
-        return self.reason, head, *lost, *map(str, self.figures)
+        lost = f"answered by another version: {self.elsewhere}, champion {self.champion_elsewhere}"
+        told = (lost,) if self.elsewhere or self.champion_elsewhere else ()
+        return self.reason, head, *told, *map(str, self.figures)

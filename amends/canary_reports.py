@@ -6,6 +6,8 @@ one's replaces it, so that what was decided can still be read.
     amends:canary:report   string   CanaryReport as JSON
 """
 
+from pydantic import ValidationError
+
 from amends.canary import CanaryReport
 from amends.store_client import StoreClient
 
@@ -22,5 +24,9 @@ class CanaryReports:
         self._redis.set(_REPORT, report.model_dump_json())
 
     def last(self) -> CanaryReport | None:
+        """None, too, for one of an earlier program: the next look writes another."""
         stored = self._redis.get(_REPORT)
-        return None if stored is None else CanaryReport.model_validate_json(stored)
+        try:
+            return None if stored is None else CanaryReport.model_validate_json(stored)
+        except ValidationError:
+            return None

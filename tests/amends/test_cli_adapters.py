@@ -154,6 +154,7 @@ def test_the_trial_is_shown_as_the_worker_last_saw_it(amends: Amends, redis: Sto
         candidate_conversations=31,
         champion_conversations=290,
         elsewhere=2,
+        champion_elsewhere=0,
         figures=(thumbs,),
         decision="going_on",
         reason="not worse so far",
@@ -161,7 +162,7 @@ def test_the_trial_is_shown_as_the_worker_last_saw_it(amends: Amends, redis: Sto
     CanaryReports(redis).write(report)
     told = " ".join(amends("adapters", "canary").stdout.split())
     assert told.startswith("Version 7 beside 5, ") and "going on not worse so far" in told
-    assert "conversations: 31, champion 290 answered by another version: 2" in told
+    assert "conversations: 31, champion 290 answered by another version: 2, champion 0" in told
     assert "9 of 20 (45%), champion 0 of 0; difference between -7 and +51 points" in told
     assert "This trial is over" in told  # nothing is on trial here
     told = amends("adapters", "canary", "--json").stdout

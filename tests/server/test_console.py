@@ -379,6 +379,7 @@ def test_a_candidate_on_trial_shows_how_it_does(
         candidate_conversations=31,
         champion_conversations=290,
         elsewhere=0,
+        champion_elsewhere=0,
         figures=(),
         decision="going_on",
         reason="not worse so far",

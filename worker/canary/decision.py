@@ -3,7 +3,8 @@
 Pure; the mathematics is betting.py's. Invariants: a candidate that is as good as the champion is
 ever rolled back with at most the error rate, however often one looks (each kind of outcome gets an
 equal part of it: Bonferroni); one that is worse by the margin in some kind is ever called harmless
-with at most the error rate. What a visitor does beyond three conversations is not counted. Of
+with at most the error rate; nothing is said against a candidate that was compared with another
+version than the champion. What a visitor does beyond three conversations is not counted. Of
 thumbs and ratings both hold while visitors judge both versions equally often, or while the rate of
 bad judgements does not drift: a judgement is given after the coin was thrown.
 """
@@ -22,7 +23,7 @@ from worker.canary.settings import CanarySettings
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 PER_VISITOR: Final = 3
-_ANSWERED = 0.9  # of the candidate's conversations, by it: else another version was compared
+_ELSEWHERE = 0.1  # of a side's conversations, at most: else another version was compared
 
 
 def decide(
@@ -31,17 +32,19 @@ def decide(
     """`observed` in the order in which the conversations began."""
     counted = _counted(observed)
     own = [one for one in counted if one.candidate]
-    elsewhere = sum(one.answered_by not in (tried.version, None) for one in own)
+    other = [one for one in counted if not one.candidate]
+    elsewhere = _elsewhere(own, tried.version), _elsewhere(other, tried.champion)
     figures = [_figures(kind, _trials(counted, kind), settings.error_rate) for kind in KINDS]
-    decision, reason = _decision(len(own), elsewhere, figures, settings)
+    decision, reason = _decision((len(own), len(other)), elsewhere, figures, settings)
     return CanaryReport(
         at=now,
         version=tried.version,
         champion=tried.champion,
         since=tried.since,
         candidate_conversations=len(own),
-        champion_conversations=len(counted) - len(own),
-        elsewhere=elsewhere,
+        champion_conversations=len(other),
+        elsewhere=elsewhere[0],
+        champion_elsewhere=elsewhere[1],
         figures=tuple(figures),
         decision=decision,
         reason=reason,
@@ -57,6 +60,10 @@ def _counted(observed: Sequence[Observation]) -> list[Observation]:
             if of_visitor[one.visitor_id] <= PER_VISITOR:
                 counted.append(one)
     return counted
+
+
+def _elsewhere(side: Sequence[Observation], version: int) -> int:
+    return sum(one.answered_by not in (version, None) for one in side)
 
 
 def _trials(counted: Sequence[Observation], kind: Kind) -> Trials:
@@ -82,14 +89,21 @@ def _figures(kind: Kind, trials: Trials, error_rate: float) -> Figures:
 
 
 def _decision(
-    own: int, elsewhere: int, figures: Sequence[Figures], settings: CanarySettings
+    sides: tuple[int, int],
+    elsewhere: tuple[int, int],
+    figures: Sequence[Figures],
+    settings: CanarySettings,
 ) -> tuple[Decision, str]:
+    """`sides`: conversations of candidate and champion, `elsewhere`: those of them that another
+    version answered."""
+    own, answered = sides[0], sides[0] - elsewhere[0]
+    if elsewhere[1] > _ELSEWHERE * sides[1]:
+        return "going_on", _lost(elsewhere[1], sides[1], "champion")
     worse = [found for found in figures if found.low >= 0]
     if worse:
         return "roll_back", "worse than the champion: " + "; ".join(map(str, worse))
-    answered = own - elsewhere
-    if answered < _ANSWERED * own:
-        return "going_on", f"{elsewhere} of {own} conversations were answered by another version"
+    if elsewhere[0] > _ELSEWHERE * own:
+        return "going_on", _lost(elsewhere[0], own, "candidate")
     points = f"{100 * settings.margin:.0f} points"
     open_yet = [BAD[found.kind] for found in figures if found.high >= settings.margin]
     if answered >= settings.min_conversations and not open_yet:
@@ -99,3 +113,7 @@ def _decision(
         return "inconclusive", f"not worse after {own} conversations; {points} not excluded: {left}"
     most = settings.max_conversations
     return "going_on", f"not worse after {own} of at most {most} conversations"
+
+
+def _lost(elsewhere: int, side: int, whose: str) -> str:
+    return f"{elsewhere} of the {whose}'s {side} conversations were answered by another version"

@@ -125,6 +125,31 @@ def test_a_candidate_that_answered_nobody_is_never_recommended() -> None:
     assert "answered by another version" in report.reason
 
 
+@pytest.mark.parametrize("candidate_bad", [0.0, 0.9])
+def test_nothing_is_decided_beside_a_champion_that_does_not_answer(candidate_bad: float) -> None:
+    """Its files are damaged: the base model answers its conversations."""
+    bad: Rates = {kind: candidate_bad for kind in GOOD}
+    found = [
+        one if one.candidate or index % 8 else one.model_copy(update={"answered_by": 0})
+        for index, one in enumerate(observed(3000, bad, {kind: 0.5 for kind in GOOD}, share=0.3))
+    ]
+    report = decided(found)
+
+    assert report.decision == "going_on" and report.elsewhere == 0
+    of, side = report.champion_elsewhere, report.champion_conversations
+    assert (
+        report.reason == f"{of} of the champion's {side} conversations were answered by another"
+        " version"
+    )
+    assert f"answered by another version: 0, champion {of}" in report.lines()
+    few = [one.model_copy(update={"answered_by": 0}) for one in found[:50] if not one.candidate]
+    rest = [one.model_copy(update={"answered_by": 5}) for one in found[50:] if not one.candidate]
+    mended = sorted(
+        [*few, *rest, *(one for one in found if one.candidate)], key=lambda one: one.began_at
+    )
+    assert decided(mended).decision == ("roll_back" if candidate_bad else "harmless")
+
+
 def test_one_visitor_counts_three_times_at_most() -> None:
     found = observed(3000, candidate={**GOOD, "thumbs": 1.0})
     crowd = [one.model_copy(update={"visitor_id": "troll"}) for one in found]
