@@ -20,7 +20,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from amends.adapter_aliases import Aliases, AliasFile
-from amends.adapter_audit import AuditRow
+from amends.adapter_audit import AuditRow, candidacy
+from amends.adapter_folders import folder_of, versions_in
 from amends.adapter_manifest import (
     CONFIG,
     MANIFEST,
@@ -117,7 +118,7 @@ class AdapterStore:
                 sync_file(folder / name)
             replace_file(folder / MANIFEST, manifest.model_dump_json(indent=1).encode())
             folder.chmod(0o755)
-            folder.rename(self._path(manifest.version))
+            folder.rename(folder_of(self._root, manifest.version))
             sync_folder(self._root)
             self._recover(aliases)
             self._staging.sweep(run_id)
@@ -129,7 +130,7 @@ class AdapterStore:
 
     def folder(self, version: int) -> Path:
         """Where PEFT or vLLM may load the version from; NotFound, also for 0, the base model."""
-        path = self._path(version)
+        path = folder_of(self._root, version)
         if version == 0:
             raise NotFound("version 0 is the base model: it has no adapter folder")
         if not path.is_dir():
@@ -139,9 +140,9 @@ class AdapterStore:
     def list(self) -> list[Manifest]:
         """Every version of every line that has a readable manifest, oldest first."""
         found = []
-        for version in self._versions():
+        for version in versions_in(self._root):
             try:
-                found.append(read_manifest(self._path(version)))
+                found.append(read_manifest(folder_of(self._root, version)))
             except AdapterRefused:
                 continue
         return found
@@ -211,8 +212,9 @@ class AdapterStore:
         conversations that begin from now on. None: the share that it has, which is 0 at first;
         BadTransition when that would displace a candidate that answers visitors.
 
-        Champion or so already: nothing happens. AdapterRefused when its files do not fit, or when
-        visitors would be answered against the gate's verdict (unless `force`). InvalidInput: the
+        Champion or so already: nothing happens. AdapterRefused when its files do not fit (a trial
+        can be paused without), or when visitors would be answered against the gate's verdict
+        (unless `force`). InvalidInput: the
         share, or one for the champion. NotFound. BadTransition: a row came after the one `seen`.
         """
         if share and (version is None or not 0 <= share <= 1):
@@ -223,7 +225,7 @@ class AdapterStore:
                     raise InvalidInput(f"version {version} is the champion: it answers already")
                 return
             forced = False
-            if version is not None:
+            if version is not None and (share or version != aliases.candidate):
                 manifest = self.verify(version)
                 forced = bool(share) and manifest.forced(aliases.champions, force)
             self._file.set_candidate(aliases, version, share, by, reason, forced)
@@ -254,6 +256,12 @@ class AdapterStore:
         """The newest rows first; None: all of them. AdapterRefused: one cannot be read."""
         return tuple(islice(self._file.newest(), limit))
 
+    def candidacy(self) -> int | None:
+        """The number of the row that made the candidate one; None without. AdapterRefused: as
+        `audit`."""
+        rows = candidacy(self._file.newest())
+        return rows[0].number if rows else None
+
     def _foreign(self, owner: str) -> AdapterRefused:
         return AdapterRefused(
             f"the adapters in {self._root} are those of base model {owner}, this process has "
@@ -271,9 +279,9 @@ class AdapterStore:
         """Bring aliases and audit together after a crash or a restored backup; record versions
         whose folder is complete."""
         aliases = self._file.catch_up(aliases)
-        for version in self._versions():
+        for version in versions_in(self._root):
             if version >= aliases.next_version:
-                by, reason = origin_of(self._path(version))
+                by, reason = origin_of(folder_of(self._root, version))
                 aliases = self._file.move(
                     aliases,
                     action="publish",
@@ -285,15 +293,6 @@ class AdapterStore:
                 )
         return aliases
 
-    def _versions(self) -> tuple[int, ...]:
-        names = (path.name for path in self._root.iterdir() if not path.is_symlink())
-        return tuple(sorted(int(name) for name in names if name.isdecimal() and len(name) >= 6))
-
     def _next_version(self, aliases: Aliases | None) -> int:
         noted = aliases.next_version if aliases is not None else 1
-        return max([noted, *(version + 1 for version in self._versions())])
-
-    def _path(self, version: int) -> Path:
-        if version < 0:
-            raise InvalidInput(f"a version is 0 or more, got {version}")
-        return self._root / f"{version:06d}"
+        return max([noted, *(version + 1 for version in versions_in(self._root))])

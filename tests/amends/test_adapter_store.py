@@ -310,6 +310,25 @@ def test_the_newest_rows_are_read_without_the_ones_before(store: AdapterStore, r
     assert [row.version for row in store.audit(7)] == [7, 6, 5, 4, 3, 2, 1]
 
 
+def test_a_trial_is_paused_also_when_its_files_are_gone(store: AdapterStore, root: Path) -> None:
+    _publish(store, 1)
+    store.set_candidate(1, share=0.5)
+    shutil.rmtree(root / "000001")
+    with pytest.raises(NotFound):
+        store.set_candidate(1, share=0.6)
+    store.set_candidate(1, "anna", "stop", share=0.0)
+    assert (store.pointers().candidate, store.pointers().candidate_share) == (1, 0.0)
+    with pytest.raises(NotFound):
+        store.set_candidate(1, share=0.1)
+
+
+@pytest.mark.parametrize("number", [-1, 10**9, 10**300])
+def test_a_number_that_no_version_has_is_no_path(store: AdapterStore, number: int) -> None:
+    for ask in (store.get, store.verify, store.set_candidate):
+        with pytest.raises(InvalidInput, match="from 0 to 999999999"):
+            ask(number)
+
+
 def test_rolling_back_to_the_candidate_leaves_no_candidate(store: AdapterStore) -> None:
     for run_id in (1, 2):
         _publish(store, run_id)

@@ -260,6 +260,12 @@ def test_a_rejected_version_is_refused_with_the_gates_reasons(
     forced = server.http.post(path, json={"force": True, "reason": "test"}, headers=server.staff)
     assert forced.status_code == 200
     assert server.http.post("/v1/adapters/77/activate", headers=server.staff).status_code == 404
+    endless = int("9" * 300)  # no file system has such a name
+    path = f"/v1/adapters/{endless}/activate"
+    assert server.http.post(path, headers=server.staff).status_code == 422
+    body = {"version": endless, "share": 0.1}
+    answer = server.http.put("/v1/adapters/candidate", json=body, headers=server.staff)
+    assert answer.status_code == 422 and "999999999" in answer.json()["error"]["message"]
 
 
 def test_a_version_that_the_engine_refuses_is_reported_and_the_old_one_answers(
