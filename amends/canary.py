@@ -18,6 +18,7 @@ BAD: Final[dict[Kind, str]] = {
     "ratings": "rated 1 or 2, of those rated",
     "answers": "with an answer missing, empty, cut off or stopped",
 }
+_LATE: Final = 3  # looks that did not come
 Decision = Literal["going_on", "roll_back", "harmless", "inconclusive"]
 
 
@@ -64,7 +65,9 @@ class CanaryReport(Record):
     at: float = Field(description="seconds since the epoch")
     version: int
     champion: int
+    began: int = Field(description="number of the audit's row that made it the candidate")
     since: float = Field(description="when this candidate and this champion met")
+    every_s: float = Field(description="until the next look")
     candidate_conversations: int = Field(description="that the share gave to the candidate")
     champion_conversations: int
     elsewhere: int = Field(description="the candidate's, but another version answered them")
@@ -81,3 +84,15 @@ class CanaryReport(Record):
         lost = f"answered by another version: {self.elsewhere}, champion {self.champion_elsewhere}"
         told = (lost,) if self.elsewhere or self.champion_elsewhere else ()
         return self.reason, head, *told, *map(str, self.figures)
+
+
+def not_looked(report: CanaryReport | None, share: float, now: float) -> str | None:
+    """What is missing where a candidate has a share; `report`: the last one of this trial."""
+    if not share:
+        return None
+    if report is None:
+        return "no worker has looked yet"
+    waited_s = now - report.at
+    if waited_s <= _LATE * report.every_s:
+        return None
+    return f"no worker has looked for {waited_s / 60:.0f} minutes: a worse one is not withdrawn"

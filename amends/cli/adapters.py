@@ -11,6 +11,7 @@ import typer
 
 from amends.cli.install import adapter_store, opened_store, operator, read_settings
 from amends.cli.output import AsJson, console, print_json, print_rows, when
+from amends.record import now_s
 
 if TYPE_CHECKING:
     from amends.adapter_store import AdapterStore
@@ -112,6 +113,8 @@ def candidate(
 def canary(as_json: AsJson = False) -> None:
     """How the candidate on trial compares with the champion, as the worker last saw it."""
     from amends.adapter_aliases import AliasFile
+    from amends.adapter_audit import candidacy
+    from amends.canary import not_looked
     from amends.canary_reports import CanaryReports
 
     settings = read_settings()
@@ -119,7 +122,11 @@ def canary(as_json: AsJson = False) -> None:
         report = CanaryReports(redis).last()
     if as_json:
         print_json(None if report is None else report.model_dump(mode="json"))
-    elif report is None:
+        return
+    alias_file = AliasFile(settings.adapters_folder)  # of whichever base model
+    rows, now = candidacy(alias_file.newest()), alias_file.read()
+    present = report if report and rows and report.began == rows[0].number else None
+    if report is None:
         console.print("No candidate was tried on a share yet, or no worker has looked.")
     else:
         console.print(
@@ -128,9 +135,11 @@ def canary(as_json: AsJson = False) -> None:
         )
         for line in report.lines():
             console.print(f"  {line}", highlight=False)
-        now = AliasFile(settings.adapters_folder).read()  # of whichever base model
-        if now is None or (now.candidate, now.champion) != (report.version, report.champion):
+        if present is None:
             console.print("This trial is over: `amends adapters audit` says how it ended.")
+    missing = not_looked(present, now.candidate_share if now else 0.0, now_s())
+    if now is not None and missing is not None:
+        console.print(f"Version {now.candidate} is on trial, and {missing}.")
 
 
 @app.command()
@@ -150,7 +159,7 @@ def _tell_what_ended(store: "AdapterStore", candidate: int | None) -> None:
 
 
 def rows_of(store: "AdapterStore") -> list[dict[str, Any]]:
-    """The columns of `amends adapters list`; version 0 has no manifest."""
+    """The columns of `amends adapters list`; version 0, and what is gone, has no manifest."""
     from amends.verdict import judged
 
     names: dict[int, list[str]] = {}
@@ -158,17 +167,24 @@ def rows_of(store: "AdapterStore") -> list[dict[str, Any]]:
     for alias, version in pointers.as_dict().items():
         share = f" {pointers.candidate_share:.0%}" if alias == "candidate" else ""
         names.setdefault(version, []).append(alias + share)
-    base = {"version": 0, "alias": ", ".join(names.get(0, [])), "parent": None, "run": None}
-    rows: list[dict[str, Any]] = [{**base, "verdict": "base model", "created": None}]
+    rows: dict[int, dict[str, Any]] = {
+        version: {
+            "version": version,
+            "alias": ", ".join(names.get(version, [])),
+            "parent": None,
+            "run": None,
+            "verdict": "its files are gone, or cannot be read" if version else "base model",
+            "created": None,
+        }
+        for version in (0, *names)
+    }
     for manifest in store.list():
-        rows.append(
-            {
-                "version": manifest.version,
-                "alias": ", ".join(names.get(manifest.version, [])),
-                "parent": manifest.parent,
-                "run": manifest.run_id,
-                "verdict": judged(manifest.verdict),
-                "created": when(manifest.created_at),
-            }
-        )
-    return rows
+        rows[manifest.version] = {
+            "version": manifest.version,
+            "alias": ", ".join(names.get(manifest.version, [])),
+            "parent": manifest.parent,
+            "run": manifest.run_id,
+            "verdict": judged(manifest.verdict),
+            "created": when(manifest.created_at),
+        }
+    return [rows[version] for version in sorted(rows)]

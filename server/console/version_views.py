@@ -5,11 +5,11 @@ operator activate is offered.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amends.adapter_aliases import Aliases
 from amends.adapter_manifest import Manifest
-from amends.canary import CanaryReport
+from amends.canary import CanaryReport, not_looked
 from server.console.wording import number
 
 
@@ -20,7 +20,7 @@ class VersionRow:
     serving: bool
     parent: int | None
     judged_beside: int | None
-    run_id: int | None
+    run_id: int | None  # None: the base model, or a version whose files are gone
     created_at: float | None
     passed: bool | None
     reasons: tuple[str, ...]
@@ -32,31 +32,38 @@ class VersionRow:
 def version_rows(
     manifests: Sequence[Manifest], pointers: Aliases, serving: int
 ) -> tuple[VersionRow, ...]:
-    """Newest first, the base model last."""
-    rows = [_version_row(manifest, pointers, serving) for manifest in reversed(manifests)]
-    base = VersionRow(
-        version=0,
-        names=_names(0, pointers),
-        serving=serving == 0,
-        parent=None,
-        judged_beside=None,
-        run_id=None,
-        created_at=None,
-        passed=None,
-        reasons=(),
-        metrics=(),
-        can_activate=pointers.champion != 0,
-    )
-    return (*rows, base)
+    """Newest first, the base model last. What an alias points at has a row without a manifest too:
+    an operator must be able to take the alias away."""
+    known = {manifest.version: manifest for manifest in manifests}
+    gone = set(pointers.as_dict().values()) - set(known) - {0}
+    rows = [
+        _version_row(known[version], pointers, serving)
+        if version in known
+        else _bare_row(version, pointers, serving)
+        for version in sorted({*known, *gone}, reverse=True)
+    ]
+    base = _bare_row(0, pointers, serving)
+    return (*rows, replace(base, can_activate=pointers.champion != 0))
 
 
-def canary_lines(
-    report: CanaryReport | None, candidate: int | None, champion: int
-) -> tuple[str, ...]:
-    """Of the candidate on trial beside this champion; none of another trial."""
-    if report is None or (report.version, report.champion) != (candidate, champion):
-        return ()
-    return report.lines()
+@dataclass(frozen=True)
+class Trial:
+    """What is known of the candidate's present trial; seen_at: when a worker last looked."""
+
+    lines: tuple[str, ...]
+    seen_at: float | None
+
+
+def trial_view(
+    report: CanaryReport | None, began: int | None, share: float, now: float
+) -> Trial | None:
+    """None: it has not begun. `began`: the number of the row that made the candidate one; a report
+    of an earlier trial says nothing, though it were of the same version."""
+    if report is not None and report.began != began:
+        report = None
+    warning = not_looked(report, share, now)
+    lines = (*((warning,) if warning else ()), *(report.lines() if report else ()))
+    return Trial(lines, report.at if report else None) if lines else None
 
 
 def _version_row(manifest: Manifest, pointers: Aliases, serving: int) -> VersionRow:
@@ -76,6 +83,22 @@ def _version_row(manifest: Manifest, pointers: Aliases, serving: int) -> Version
         metrics=tuple((name, number(value)) for name, value in manifest.metrics.items()),
         can_activate=why_not is None and pointers.champion != manifest.version,
         not_compared=why_not if passed else None,
+    )
+
+
+def _bare_row(version: int, pointers: Aliases, serving: int) -> VersionRow:
+    return VersionRow(
+        version=version,
+        names=_names(version, pointers),
+        serving=serving == version,
+        parent=None,
+        judged_beside=None,
+        run_id=None,
+        created_at=None,
+        passed=None,
+        reasons=(),
+        metrics=(),
+        can_activate=False,
     )
 
 

@@ -9,7 +9,9 @@ from typing import Annotated
 from fastapi import Form, Request
 from starlette.responses import Response
 
-from amends.errors import BadTransition, StoreUnavailable
+from amends.adapter_audit import AuditRow
+from amends.errors import AdapterRefused, BadTransition, StoreUnavailable
+from amends.record import now_s
 from server.console import version_views
 from server.console.pages import FormLogin, Login, Text, back, page
 from server.routes.callers import StateOf
@@ -21,26 +23,32 @@ Seen = Annotated[int, Form()]
 
 def versions(request: Request, state: StateOf, login: Login) -> Response:
     policy = state.require_policy()
-    pointers = policy.adapters.pointers()
-    aliases = pointers.as_dict()
+    adapters, watcher = policy.adapters, policy.watcher
+    pointers = adapters.pointers()
+    audit: tuple[AuditRow, ...] = ()
+    trial = unreadable = None
     try:
-        report = state.canary_reports.last()
-    except StoreUnavailable:  # rolling back must work without the store
-        report = None
+        audit = adapters.audit(20)
+        trial = version_views.trial_view(
+            state.canary_reports.last(), adapters.candidacy(), pointers.candidate_share, now_s()
+        )
+    except AdapterRefused as refused:  # deciding must work without the audit
+        unreadable = str(refused)
+    except StoreUnavailable:  # and without the store
+        pass
     return page(
         request,
         "versions.html",
         login,
-        rows=version_views.version_rows(
-            policy.adapters.list(), pointers, policy.engine.active_version
-        ),
-        aliases=aliases,
+        rows=version_views.version_rows(adapters.list(), pointers, policy.engine.active_version),
+        aliases=pointers.as_dict(),
         seen=pointers.last_row.number,
         candidate_share=pointers.candidate_share,
-        canary=version_views.canary_lines(report, pointers.candidate, pointers.champion),
-        refusal=policy.watcher.refusal,
-        candidate_refusal=policy.watcher.candidate_refusal,
-        audit=policy.adapters.audit(20),
+        trial=trial,
+        refusal=watcher.refusal,
+        candidate_refusal=watcher.candidate_refusal,
+        audit=audit,
+        unreadable=unreadable,
     )
 
 

@@ -1,6 +1,7 @@
 """`amends adapters` on a real adapter store: no worker, no server."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from amends.adapter_store import AdapterStore
 from amends.base_model import base_hash
 from amends.canary import CanaryReport, Figures
 from amends.canary_reports import CanaryReports
+from amends.record import now_s
 from amends.store_client import StoreClient
 from amends.verdict import Verdict
 from tests.amends.command_line import Amends
@@ -147,10 +149,12 @@ def test_the_trial_is_shown_as_the_worker_last_saw_it(amends: Amends, redis: Sto
         high=0.514,
     )
     report = CanaryReport(
-        at=0.0,
+        at=now_s(),
         version=7,
         champion=5,
+        began=3,
         since=0.0,
+        every_s=60.0,
         candidate_conversations=31,
         champion_conversations=290,
         elsewhere=2,
@@ -167,6 +171,45 @@ def test_the_trial_is_shown_as_the_worker_last_saw_it(amends: Amends, redis: Sto
     assert "This trial is over" in told  # nothing is on trial here
     told = amends("adapters", "canary", "--json").stdout
     assert CanaryReport.model_validate_json(told) == report
+
+
+def test_a_trial_that_nobody_looks_at_says_so(
+    amends: Amends, redis: StoreClient, store: AdapterStore
+) -> None:
+    version = publish(store, 1, Verdict(passed=True))
+    store.set_candidate(version, share=0.1)
+    told = " ".join(amends("adapters", "canary").stdout.split())
+    assert told.endswith("Version 1 is on trial, and no worker has looked yet.")
+    report = CanaryReport(
+        at=now_s() - 900,
+        version=version,
+        champion=0,
+        began=store.pointers().last_row.number,
+        since=0.0,
+        every_s=60.0,
+        candidate_conversations=31,
+        champion_conversations=290,
+        elsewhere=0,
+        champion_elsewhere=0,
+        figures=(),
+        decision="going_on",
+        reason="not worse so far",
+    )
+    CanaryReports(redis).write(report)
+    told = " ".join(amends("adapters", "canary").stdout.split())
+    assert "not worse so far" in told and "is over" not in told
+    assert "and no worker has looked for 15 minutes" in told
+    store.set_candidate(None)
+    store.set_candidate(version)
+    assert "This trial is over" in amends("adapters", "canary").stdout
+
+
+def test_a_candidate_whose_files_are_gone_is_listed(amends: Amends, store: AdapterStore) -> None:
+    version = publish(store, 1, Verdict(passed=True))
+    store.set_candidate(version, share=0.1)
+    shutil.rmtree(store.folder(version))
+    told = " ".join(amends("adapters", "list").stdout.split())
+    assert "1 candidate 10% its files are gone" in told
 
 
 def test_what_a_candidate_cannot_be_is_refused(amends: Amends, store: AdapterStore) -> None:

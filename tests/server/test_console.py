@@ -2,6 +2,7 @@
 
 import html
 import re
+import shutil
 
 import httpx
 import pytest
@@ -370,12 +371,14 @@ def test_a_candidate_on_trial_shows_how_it_does(
 ) -> None:
     version = publish(adapters, 1, Verdict(passed=True))
     adapters.set_candidate(version, "anna", "try it", share=0.25)
-    assert "not worse" not in row(console, version)
+    assert "no worker has looked yet" in row(console, version)
     report = CanaryReport(
         at=now_s(),
         version=version,
         champion=0,
+        began=adapters.pointers().last_row.number,
         since=now_s(),
+        every_s=60.0,
         candidate_conversations=31,
         champion_conversations=290,
         elsewhere=0,
@@ -387,8 +390,57 @@ def test_a_candidate_on_trial_shows_how_it_does(
     server.state.canary_reports.write(report)
     assert "not worse so far" in row(console, version)
     assert "conversations: 31, champion 290" in row(console, version)
-    server.state.canary_reports.write(report.model_copy(update={"version": version + 1}))
-    assert "not worse" not in row(console, version)
+    assert "seen <time" in row(console, version) and "no worker" not in row(console, version)
+    server.state.canary_reports.write(report.model_copy(update={"at": now_s() - 1800}))
+    assert "no worker has looked for 30 minutes" in row(console, version)
+    assert "not worse so far" in row(console, version)
+    adapters.set_candidate(None, "anna", "no")
+    adapters.set_candidate(version, "anna", "later, perhaps")
+    assert "On trial" not in row(console, version)  # the report is of the trial before
+
+
+def test_a_candidate_whose_files_are_gone_is_shown_and_rejected(
+    console: httpx.Client, adapters: AdapterStore
+) -> None:
+    first, second = (publish(adapters, n, Verdict(passed=True)) for n in (1, 2))
+    adapters.activate(first, "anna", "better")
+    adapters.set_candidate(second, "anna", "try it", share=0.25)
+    for version in (first, second):
+        shutil.rmtree(adapters.folder(version))
+    page = console.get("/console/versions")
+    for version, name in ((first, "champion"), (second, "candidate")):
+        shown = row(console, version)
+        assert "Its files are gone" in shown and name in shown and "round" not in shown
+        assert "/activate" not in shown and "/try" not in shown
+    form = {"csrf": csrf(page), "seen": seen(page)}
+    console.post(f"/console/versions/{second}/reject", data=form)
+    assert adapters.pointers().candidate is None
+
+
+def test_the_page_of_versions_does_without_an_audit_that_cannot_be_read(
+    console: httpx.Client, server: RunningServer, adapters: AdapterStore
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True))
+    adapters.set_candidate(version, "anna", "try it", share=0.25)
+    audit = server.state.shared.adapters_folder / "audit.jsonl"
+    audit.write_bytes(audit.read_bytes().replace(b"new_line", b"no_line"))
+    page = console.get("/console/versions")
+    assert "The audit log cannot be read" in page.text and "audit.jsonl, line 1" in page.text
+    form = {"csrf": csrf(page), "seen": seen(page), "reason": "complaints"}
+    assert "is rejected" in console.post(f"/console/versions/{version}/reject", data=form).text
+
+
+def test_the_audit_table_says_when_a_share_is_0_and_when_there_is_no_candidate(
+    console: httpx.Client, adapters: AdapterStore
+) -> None:
+    version = publish(adapters, 1, Verdict(passed=True))
+    adapters.set_candidate(version, "anna", "try it", share=0.25)
+    adapters.set_candidate(version, "anna", "let me read", share=0.0)
+    adapters.set_candidate(None, "anna", "wrong prices")
+    table = console.get("/console/versions").text.split("<tbody>")[1]
+    told = [html.unescape(cell) for cell in re.findall("<td>([^<]*)</td>", table)]
+    assert told[1:3] == ["no candidate", "wrong prices"]
+    assert f"set candidate {version} on 0 %" in told and f"set candidate {version} on 25 %" in told
 
 
 def row(console: httpx.Client, version: int) -> str:
