@@ -66,7 +66,7 @@ class CanaryReport(Record):
     version: int
     champion: int
     began: int = Field(description="number of the audit's row that made it the candidate")
-    since: float = Field(description="when this candidate and this champion met")
+    since: float = Field(description="when the candidate first had a share beside this champion")
     every_s: float = Field(description="until the next look")
     candidate_conversations: int = Field(description="that the share gave to the candidate")
     champion_conversations: int

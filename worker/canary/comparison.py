@@ -7,6 +7,7 @@ change of the share does not.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 from amends.adapter_audit import AuditRow, candidacy
 
@@ -24,7 +25,15 @@ class Comparison:
 
     @property
     def since(self) -> float:
-        return self.shares[0][0]
+        """When it first had a share; until then, when they met."""
+        return next((at for at, share in self.shares if share > 0), self.shares[0][0])
+
+    @property
+    def tossed(self) -> tuple[tuple[float, float], ...]:
+        """(from, until), oldest first: the times in which a coin decided who answers."""
+        ends = (*(at for at, _ in self.shares[1:]), inf)
+        spans = zip(self.shares, ends, strict=True)
+        return tuple((at, end) for (at, share), end in spans if 0 < share < 1)
 
     @property
     def share(self) -> float:

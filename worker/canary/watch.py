@@ -81,8 +81,11 @@ def look(of: Sources, settings: CanarySettings, now: float) -> CanaryReport | No
 def _settled(
     of: Sources, tried: Comparison, settings: CanarySettings, since: float, now: float
 ) -> Iterator[Observation]:
-    """Conversations that began from `since` on, long enough ago."""
-    begun = dict(of.conversations.begun(since, now - settings.settle_s, AT_ONCE))
+    """Conversations of which a coin decided, that began from `since` on, long enough ago."""
+    begun: dict[str, float] = {}
+    for tossed, ended in tried.tossed:
+        span = max(tossed, since), min(ended, now - settings.settle_s)
+        begun.update(of.conversations.begun(*span, AT_ONCE - len(begun)))
     names = list(begun)
     for first in range(0, len(names), _CHUNK):
         for conversation in of.conversations.read_many(names[first : first + _CHUNK]):

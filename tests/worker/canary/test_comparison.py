@@ -79,3 +79,14 @@ def test_another_candidate_has_no_share_of_the_one_before(moves: Moves) -> None:
     found = moves.candidate(7, 0.1).candidate(8, 0.0).found
 
     assert found is not None and (found.version, found.tried) == (8, False)
+
+
+def test_it_begins_with_the_first_share_and_a_coin_decides_while_there_is_one(moves: Moves) -> None:
+    at = []
+    for share in (None, 0.1, 0.0, 0.3, 1.0, 0.5):
+        moves.candidate(7, share)
+        at.append(moves.now.last_row.at)
+    found = moves.found
+
+    assert found is not None and found.since == at[1]
+    assert found.tossed == ((at[1], at[2]), (at[3], at[4]), (at[5], float("inf")))

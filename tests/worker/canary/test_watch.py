@@ -206,6 +206,29 @@ def test_a_trial_of_a_restored_backup_is_over_and_the_next_one_is_decided(
     assert adapters.pointers().candidate is None
 
 
+def test_what_began_without_a_coin_is_not_looked_at(
+    of: watch.Sources, adapters: AdapterStore, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a long wait for approval, or a pause, does not keep the trial from its conversations."""
+    monkeypatch.setattr(watch, "AT_ONCE", 20)
+    adapters.set_candidate(None, "anna", "not yet")
+    adapters.set_candidate(1, "anna", "let me read")
+    talk(25, candidate_bad=0.0, champion_bad=0.0)
+    adapters.set_candidate(1, "anna", "go", share=SHARE)
+    talk(10, candidate_bad=0.0, champion_bad=0.0)
+    for share in (0.0, 1.0):
+        adapters.set_candidate(1, "anna", "all or nothing", share=share)
+        talk(25, candidate_bad=0.0, champion_bad=0.0)
+    adapters.set_candidate(1, "anna", "go on", share=SHARE)
+    talk(8, candidate_bad=0.0, champion_bad=0.0)
+    report = watch.look(of, SETTINGS, later())
+
+    assert report is not None
+    assert report.candidate_conversations + report.champion_conversations == 18
+    tried = comparison(of.alias_file.newest())
+    assert tried is not None and len(of.observations.read(tried)) == 18
+
+
 def test_a_long_backlog_is_counted_over_several_looks(
     of: watch.Sources, talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
