@@ -4,10 +4,11 @@ Pure. Counts visitors' judgements only: experts choose what they look at. Invari
 was said or judged after `until` counts, so every conversation has had equally long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from amends.canary import Kind, place
 from amends.conversation import Conversation, Turn
+from amends.exclusion import Exclusion
 from amends.feedback import Feedback, Rating, Thumb
 from amends.record import Record
 from worker.canary.comparison import Comparison
@@ -59,6 +60,20 @@ def observe(
         answered_by=turns[0].policy_version if turns else None,
         bad=bad,
     )
+
+
+def without(
+    observed: Iterable[Observation], exclusions: Iterable[Exclusion]
+) -> Iterator[Observation]:
+    """Not an excluded customer's conversations, and no judgement of an excluded rater's: in a
+    conversation none but its visitor judges as a visitor."""
+    left_out = {(one.kind, one.name) for one in exclusions}
+    for one in observed:
+        if ("customer", one.visitor_id) in left_out:
+            continue
+        if ("rater", one.visitor_id) in left_out:
+            one = one.model_copy(update={"bad": {"answers": one.bad["answers"]}})
+        yield one
 
 
 def _faulty(turn: Turn) -> bool:

@@ -16,12 +16,13 @@ from amends.canary import CanaryReport
 from amends.canary_reports import CanaryReports
 from amends.conversation_store import ConversationStore
 from amends.errors import AdapterRefused, BadTransition
+from amends.exclusion_store import ExclusionStore
 from amends.feedback_store import FeedbackStore
 from amends.store_client import StoreClient
 from worker.canary.comparison import Comparison, comparison
 from worker.canary.decision import decide
 from worker.canary.observations import Observations
-from worker.canary.outcomes import Observation, observe
+from worker.canary.outcomes import Observation, observe, without
 from worker.canary.settings import CanarySettings
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Sources:
     alias_file: AliasFile
     conversations: ConversationStore
     feedback: FeedbackStore
+    exclusions: ExclusionStore
     observations: Observations
     reports: CanaryReports
 
@@ -54,6 +56,7 @@ def sources(folder: Path, redis: StoreClient) -> Sources | None:
         alias_file,
         ConversationStore(redis),
         FeedbackStore(redis),
+        ExclusionStore(redis),
         Observations(redis),
         CanaryReports(redis),
     )
@@ -67,7 +70,8 @@ def look(of: Sources, settings: CanarySettings, now: float) -> CanaryReport | No
     known = of.observations.read(tried)
     since = known[-1].began_at if known else tried.since
     of.observations.add(tried, _settled(of, tried, settings, since, now))
-    report = decide(tried, of.observations.read(tried), settings, now)
+    counted = without(of.observations.read(tried), of.exclusions.standing())
+    report = decide(tried, list(counted), settings, now)
     of.reports.write(report)
     try:
         _act(of.adapters, tried, report, settings)

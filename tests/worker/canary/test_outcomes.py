@@ -4,9 +4,10 @@ import pytest
 
 from amends.canary import place
 from amends.conversation import Conversation, Turn
+from amends.exclusion import Exclusion
 from amends.feedback import Feedback, Rater, Rating, Thumb
 from worker.canary.comparison import Comparison
-from worker.canary.outcomes import Observation, observe
+from worker.canary.outcomes import Observation, observe, without
 
 TRIED = Comparison(7, 0, began=3, seen=3, shares=((1000.0, 0.05), (2000.0, 0.5)))
 VISITOR, EXPERT = Rater(rater_id="v", role="visitor"), Rater(rater_id="e", role="expert")
@@ -81,3 +82,19 @@ def test_whose_it_is_depends_on_the_share_of_its_beginning_not_on_who_answered()
     assert (early.candidate, early.share, early.answered_by) == (False, 0.05, 7)
     assert (late.candidate, late.share) == (True, 0.5)
     assert seen(began=900.0).share == 0.0
+
+
+def test_excluded_people_decide_no_trial() -> None:
+    observed = [
+        seen(thumb(-1), rating(1)).model_copy(update={"visitor_id": name})
+        for name in ("customer", "rater", "else")
+    ]
+    exclusions = [
+        Exclusion(kind=kind, name=name, by="eve", reason="a troll", at=2000.0)
+        for kind, name in (("customer", "customer"), ("rater", "rater"), ("rater", "customer"))
+    ]
+    left = list(without(observed, exclusions))
+
+    assert [one.visitor_id for one in left] == ["rater", "else"]
+    assert (left[0].bad, left[1]) == ({"answers": False}, observed[2])
+    assert list(without(observed, ())) == observed

@@ -176,6 +176,18 @@ def test_what_was_counted_once_is_not_counted_otherwise_later(
     assert second.candidate_conversations + second.champion_conversations == 25
 
 
+def test_an_exclusion_counts_for_what_was_counted_before(of: watch.Sources, talk: Talk) -> None:
+    talk(20, candidate_bad=1.0, champion_bad=0.0)
+    before = watch.look(of, SETTINGS.model_copy(update={"roll_back": False}), later())
+    trolls = [one.visitor_id for one in of.conversations.recent(20)]
+    for name in trolls:
+        of.exclusions.exclude("customer", name, "eve", "a troll")
+    after = watch.look(of, SETTINGS, later())
+
+    assert before is not None and before.candidate_conversations + before.champion_conversations
+    assert after is not None and after.candidate_conversations + after.champion_conversations == 0
+
+
 def test_what_another_installs_candidate_of_this_number_did_does_not_count(
     of: watch.Sources, talk: Talk
 ) -> None:
