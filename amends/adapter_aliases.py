@@ -135,13 +135,13 @@ class AliasFile:
         forced: bool = False,
     ) -> Aliases:
         """`share` None: the one that it has. As it is already: nothing is written. BadTransition:
-        another one answers visitors, and no share says that this is meant."""
+        another one is the candidate, and no share says that this is meant."""
         if version == before.candidate and share in (None, before.candidate_share):
             return before
-        if version is not None and share is None and before.candidate_share:
+        if share is None and version is not None and before.candidate is not None:
             raise BadTransition(
-                f"nothing was changed: version {before.candidate} is on trial; a share, of 0 too, "
-                f"puts version {version} in its place"
+                f"nothing was changed: version {before.candidate} is the candidate; a share, of 0 "
+                f"too, puts version {version} in its place"
             )
         return self.move(
             before,

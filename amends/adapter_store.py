@@ -210,7 +210,7 @@ class AdapterStore:
     ) -> None:
         """Point the candidate at `version`, or at nothing; it answers `share` (0 to 1) of the
         conversations that begin from now on. None: the share that it has, which is 0 at first;
-        BadTransition when that would displace a candidate that answers visitors.
+        BadTransition when another one is the candidate, whose trial may be paused.
 
         Champion or so already: nothing happens. AdapterRefused when its files do not fit (a trial
         can be paused without), or when visitors would be answered against the gate's verdict

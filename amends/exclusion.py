@@ -1,4 +1,4 @@
-"""Whom rounds and trials leave out: a rater, or a customer with everything from their conversations.
+"""Whom rounds and trials leave out: a rater, or a customer with all that is in their conversations.
 
 Knows no store and no training. A rater is named as feedback names them (an expert's account, a
 visitor's id), a customer by the visitor's id. Leaving out a rater leaves out what they judged;

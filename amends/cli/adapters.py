@@ -85,8 +85,8 @@ def candidate(
         typer.Option(
             min=0,
             max=1,
-            help="Of the conversations that begin from now on; unset: as it is, and no other "
-            "version's trial is ended.",
+            help="Of the conversations that begin from now on; unset: as it is, and refused "
+            "while another version is the candidate.",
         ),
     ] = None,
     reason: Because = "set at the command line",

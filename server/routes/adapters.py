@@ -46,7 +46,7 @@ class Candidacy(Record):
         None,
         ge=0,
         le=1,
-        description="of the conversations that begin; null: as it is, no other's trial ends",
+        description="of the conversations that begin; null: as it is, 409 beside another candidate",
     )
     reason: str = Field("", max_length=500)
     force: bool = Field(False, description="against what the gate says of it")
@@ -90,7 +90,7 @@ def set_candidate(
 ) -> Aliases:
     """Tries a version on a share of the conversations that begin from now on; 409 with the
     reasons when the gate rejected it or compared it with another champion, or when without a share
-    another's trial would end. A conversation stays with the candidate while it is one.
+    another version is the candidate. A conversation stays with the candidate while it is one.
     """
     adapters = state.require_policy().adapters
     adapters.set_candidate(

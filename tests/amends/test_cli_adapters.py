@@ -124,7 +124,8 @@ def test_a_candidate_set_without_a_share_displaces_no_trial(
     again = amends("adapters", "candidate", str(version))
     assert "on 10% of new conversations" in again.stdout  # unasked for, a trial goes on
     other = publish(store, 2, Verdict(passed=True))
-    assert "version 1 is on trial" in amends("adapters", "candidate", str(other), code=1).stderr
+    refused = " ".join(amends("adapters", "candidate", str(other), code=1).stderr.split())
+    assert "version 1 is the candidate" in refused
     amends("adapters", "candidate", str(other), "--share", "0")
     assert (store.pointers().candidate, store.pointers().candidate_share) == (other, 0.0)
     told = amends("adapters", "activate", str(other)).stdout
