@@ -24,12 +24,17 @@ class SlowEngine(ScriptedEngine):
         self.slow: int | None = None
         self.go = asyncio.Event()
         self.asked: list[int] = []
+        self.unloaded: list[int] = []
 
     async def load(self, version: int, folder: Path) -> None:
         self.asked.append(version)
         if version == self.slow:
             await self.go.wait()
         await super().load(version, folder)
+
+    async def unload(self, version: int) -> None:
+        self.unloaded.append(version)
+        await super().unload(version)
 
 
 @pytest.fixture
@@ -90,10 +95,11 @@ def test_a_candidate_that_was_withdrawn_while_it_was_loaded_does_not_stay(
         running = asyncio.create_task(watcher.run())
         adapters.set_candidate(3, share=0.1)
         await until(lambda: 3 in engine.asked)
-        adapters.set_candidate(2, share=0.1)
+        adapters.roll_back("anna", "wrong prices")
+        await until(lambda: engine.active_version == 0)
         engine.go.set()
-        await until(lambda: watcher.canary == Canary(2, 0.1))
-        assert set(engine.versions()) == {0, 1, 2}
+        await until(lambda: 3 in engine.unloaded)
+        assert watcher.canary is None and engine.versions() == (0,)
         running.cancel()
 
     asyncio.run(test())
