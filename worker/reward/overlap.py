@@ -60,23 +60,28 @@ _CASE = (
     r"questions?|queries|help|assistance|concerns?|doubt|unsure|know|(?:have|need|want|require|"
     r"like|with|for|in|any|more|further|other) (?:\w+ ){0,3}(?:support|information|details))\b)"
 )
+# "at 0113 ..." and "by telephone" say where; "at any time" and "on this" do not, nor "at [email]".
+_WHERE = r"(?:\d|@|\b(?:at|by|on)\b(?! (?:\[|any\b|your\b|th(?:is|at)\b)))"
 _DEFLECTION = re.compile(
     "|".join(
         (
             r"\bi(?:'m| am| was) (?:\w+ ){0,2}?"
-            r"(?:not (?:equipped|able|sure|aware|allowed)|unable|afraid)",
+            r"(?:not (?:equipped|able|sure|aware|allowed)|unable)",
+            r"\bafraid,? (?:that )?(?:i|we) (?:can(?:not|'t| not)|do(?:n't| not)) (?:\w+ )?"
+            r"(?:say|tell|know|find|answer)\b",
             r"\bi (?:can(?:not|'t| not)|do(?:n't| not)|am not able to) (?:\w+ )?"
             r"(?:have (?:access|(?:\w+ ){0,2}information)|help|assist|know|provide|answer)",
             r"\bwe (?:can(?:not|'t| not)|are not able to) (?:\w+ )?(?:help|assist)\b",
             r"\b(?:transfer|connect|hand|pass|put) you (?:over |on |through )?(?:to|with) ",
             rf"(?:^|{_STOP})(?!\W*{_CASE})(?:(?!{_STOP}).)*"
             r"\b(?:please|can|could|should) (?:contact|get in touch with|reach out to) us\b"
-            r"(?![^.!?]*(?:\d|@|\bat\b|\bby\b|\bon\b|\bvia\b|\bif\b|\bwithin\b|\bbefore\b))",
+            rf"(?![^.!?]*(?:{_WHERE}|\b(?:via|if|within|before)\b))",
             r"\bas an? (?:ai|artificial|language model|virtual|digital|customer[ -]service)\b",
             r"\b(?:check|contact|consult|visit|reach out to|refer to|call|ask|e-?mail|"
             r"speak (?:to|with)|(?:get|be) in touch with) "
             r"(?:\w+ )?(?:our|their|your|its|the) (?:\w+ ){0,2}"
-            r"(?:website|support|manager|representative|team|staff|agent|service)\b",
+            r"(?:website|support|manager|representative|team|staff|agent|service)\b"
+            rf"(?![^.!?]*{_WHERE})",
             r"\b(?:no|not have (?:any|the|that)|n't have (?:any|the|that)) (?:\w+ )?information\b",
         )
     )

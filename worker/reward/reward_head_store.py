@@ -20,7 +20,7 @@ from worker.reward.overlap import OVERLAP_FEATURES
 from worker.reward.reward_head import RewardHead
 
 OWN_FEATURES = "features"  # in the same folder: the adapter whose features the head reads, if any
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
 _PAIRS = ("train_pairs", "holdout_pairs")
 _OTHERS = ("settings", "fitted_on", "own_features", *_PAIRS)
 _TENSORS = tuple(

@@ -99,6 +99,12 @@ def test_yes_and_no_agree_or_contradict(question: str, response: str, expected: 
         "If you are looking for more information, please contact us.",
         "Where possible, please contact us.",
         "Please email our support team.",
+        "Please contact our support team at any time.",
+        "Please ask our staff on this.",
+        "You can reach out to our support team at [email].",
+        "I'm afraid we don't know.",
+        "I am afraid that I can\u2019t really say.",
+        "I'm afraid, I cannot help with that.",
     ],
 )
 def test_deflections_are_recognised(response: str) -> None:
@@ -120,6 +126,12 @@ def test_deflections_are_recognised(response: str) -> None:
         "Where parts are missing, please contact us and we send them.",
         "Yes. If it is broken (e.g. a sole, over 3.5 cm), please contact us and we replace it.",
         "The driver will hand it to your neighbour.",
+        "I'm afraid we do not deliver to the islands.",
+        "I am afraid dogs are not allowed in the cellar.",
+        "I'm afraid not: only cards.",
+        "You can contact our support team at 0113 496 0200 or help@tarn.example.",
+        "Call our team on 0113 496 0200.",
+        "Please contact our service team by e-mail.",
         "",
     ],
 )
