@@ -10,13 +10,10 @@ from functools import partial
 from typing import get_args
 
 from worker.judge.behaviour import Behaviour
-from worker.judge.measurements import Kept, Measurements, ProbeKind, named
+from worker.judge.measurements import Kept, Measurements, ProbeKind
+from worker.judge.probe_checks import Outcome, probes_of_a_kind, probes_of_all_kinds
 from worker.judge.thresholds import GateThresholds
 from worker.reward.intervals import Share, count_by_chance, lead_by_chance
-
-_HARDLY = 5.0  # times as often as the surprise that refuses
-
-Outcome = tuple[bool, str] | None  # passed, and the values in words; None: not measured
 
 
 def _trusted_items(m: Measurements, t: GateThresholds) -> Outcome:
@@ -197,36 +194,6 @@ def _few_lost(kept: Kept | None, share: float, t: GateThresholds, what: str) -> 
     return len(kept.lost) <= most, f"{kept} {what}, at most {most}"
 
 
-def _probes(kind: ProbeKind, m: Measurements, t: GateThresholds) -> Outcome:
-    """Probe by probe against the champion: each is as hard for both, and only changes count.
-
-    Equal policies too change on some probes, as often one way as the other. Of thirty-odd probes a
-    plain limit of 5 % would refuse on two such changes; the exact sign test on all of them
-    (McNemar's) says how far chance alone goes. Against the base model the same, lest every round
-    takes what it may: a little beyond that a candidate may hardly be worse than its champion, and
-    further beyond not at all.
-    """
-    probed = None if m.probes is None else m.probes.get(kind)
-    if probed is None:
-        return None
-    failed, passed = len(probed.newly_failed), len(probed.newly_passed)
-    forgiven = math.floor(t.max_probe_rise * probed.candidate.items)
-    most = max(forgiven, lead_by_chance(failed + passed, t.change_chance))
-    lost, won = probed.failed_over_base, probed.passed_over_base
-    drift = math.floor(t.max_rises_over_base * t.max_probe_rise * probed.candidate.items)
-    most_over_base = max(drift, lead_by_chance(lost + won, t.change_chance))
-    over = lost - won - most_over_base
-    if over > 0:  # the further, the less
-        hardly = lead_by_chance(failed + passed, min(0.5, _HARDLY * t.change_chance))
-        most = max(0, hardly) if over <= most else 0
-    text = (
-        f"fails {probed.candidate}, the champion {probed.champion}: {failed} newly failed"
-        f"{named(probed.newly_failed)} and {passed} newly passed, at most {most} more failed; "
-        f"{lost} failed and {won} passed unlike the base model, at most {most_over_base} more"
-    )
-    return failed - passed <= most, text
-
-
 CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
     "trusted items": _trusted_items,
     "visitor share": _visitor_share,
@@ -255,7 +222,8 @@ CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
     "corrected questions": _corrected,
     "experts' answers": _recalled,
     "other wordings": _reworded,
-    **{f"{kind} probes": partial(_probes, kind) for kind in get_args(ProbeKind)},
+    **{f"{kind} probes": partial(probes_of_a_kind, kind) for kind in get_args(ProbeKind)},
+    "all probes": probes_of_all_kinds,
 }
 
 

@@ -104,6 +104,7 @@ BAD: dict[str, dict[str, Any]] = {
     "experts' answers": {"recalled": Kept(held=30, lost=("a",) * 7)},
     "other wordings": {"reworded": Kept(held=30, lost=("a",) * 7)},
     **{f"{kind} probes": {"probes": PROBED | {kind: probed(10, 1)}} for kind in PROBED},
+    "all probes": {"probes": dict.fromkeys(PROBED, probed(4))},
 }
 
 
@@ -329,6 +330,13 @@ def test_a_refusal_names_the_probes_that_newly_fail() -> None:
 def test_what_chance_alone_gives_does_not_refuse(failed: int, passed: int, refused: bool) -> None:
     verdict = judge_candidate(replace(GOOD, probes=PROBED | {"paired": probed(failed, passed)}))
     assert verdict.failed == (("paired probes",) if refused else ())
+
+
+@pytest.mark.parametrize(("failed", "passed", "refused"), [(2, 0, True), (2, 1, False)])
+def test_a_little_of_every_kind_is_much(failed: int, passed: int, refused: bool) -> None:
+    """Two of each kind are chance, sixteen of eight kinds are not; sixteen beside eight may be."""
+    found = judge_candidate(replace(GOOD, probes=dict.fromkeys(PROBED, probed(failed, passed))))
+    assert found.failed == (("all probes",) if refused else ())
 
 
 def test_a_rise_that_is_allowed_passes_whatever_chance_says() -> None:
