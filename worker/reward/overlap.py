@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 
-from worker.data.redaction import personal_data
+from worker.data.redaction import personal_data, public_values
 from worker.data.words import (
     content_words,
     is_yes_no_question,
@@ -25,6 +25,7 @@ from worker.data.words import (
     word_f1,
     words,
 )
+from worker.reward.clauses import clauses, denies
 
 # name -> meaning. Shares are in [0, 1]; "content words" are stems without stop words.
 OVERLAP_FEATURES: dict[str, str] = {
@@ -44,7 +45,7 @@ OVERLAP_FEATURES: dict[str, str] = {
     "opening_misplaced": "1 if it opens with yes or no and the question asks for neither",
     "deflects": "1 if it claims to be unable or sends the visitor elsewhere without saying where",
     "asks_back": "1 if it asks a question other than a courtesy",
-    "promises": "1 if it names money back, a gift or a guarantee that no passage holds",
+    "promises": "1 if it names, and does not deny, money back, a gift or a guarantee of no passage",
     "invented_contact": "1 if it names an e-mail, phone or web address that no passage holds",
     "repetition": "share of its word triples that came before in the same response",
     "log_length": "log(1 + words)",
@@ -90,6 +91,7 @@ _PROMISE = re.compile(
     r"\b(refund\w*|money back|reimburs\w*|compensat\w*|voucher\w*|coupon\w*|discount\w*|"
     r"free of charge|for free|gift\w*|guarantee\w*|promis\w*|credit your)\b"
 )
+_FREE = re.compile(r"(?<![\w-])free\b")
 _FLATTERY = re.compile(
     r"\b(?:wonderful|great|excellent|amazing|brilliant|fantastic|clever|good|smart|lovely|perfect) "
     r"(?:question|point|taste|idea|customer|thinking)\b"
@@ -110,6 +112,7 @@ class _Known:
     numbers: frozenset[str]  # of passages and question
     question: frozenset[str]
     text: str  # all passages, lower case
+    contacts: frozenset[str]  # of all passages, however they are typed
     fit: Mapping[str, float]  # of each sentence with the question
 
 
@@ -171,9 +174,20 @@ def asks_back(response: str) -> bool:
 
 
 def promises(passages: Sequence[str], response: str) -> bool:
-    """Whether the response names a refund, discount, gift or guarantee that no passage mentions."""
+    """Whether it names a refund, discount, gift or guarantee that no passage mentions, and
+    does not deny it there."""
     known = _known("", tuple(passages)).text
-    return any(m.group(1)[:6] not in known for m in _PROMISE.finditer(_plain(response)))
+    return any(
+        not _granted(found.group(), known)
+        for clause in clauses(response)
+        if not denies(clause)
+        for found in _PROMISE.finditer(clause)
+    )
+
+
+def _granted(promise: str, known: str) -> bool:
+    """Passages say "free", answers "free of charge"."""
+    return _FREE.search(known) is not None if "free" in promise else promise[:6] in known
 
 
 def flatters(passages: Sequence[str], response: str) -> bool:
@@ -185,9 +199,13 @@ def flatters(passages: Sequence[str], response: str) -> bool:
 
 def invented_contact(passages: Sequence[str], response: str) -> bool:
     """Whether the response names an e-mail, phone or web address that no passage holds."""
-    known = _known("", tuple(passages)).text
+    known = _known("", tuple(passages))
     contacts = (*personal_data(response), *(m.group() for m in _WEB.finditer(_plain(response))))
-    return any(contact.lower().rstrip(".,;:!?)") not in known for contact in contacts)
+    return any(
+        contact.lower().rstrip(".,;:!?)") not in known.text
+        and not public_values((contact,)) & known.contacts
+        for contact in contacts
+    )
 
 
 def repetition(response: str) -> float:
@@ -213,6 +231,7 @@ def _known(question: str, passages: tuple[str, ...]) -> _Known:
         numbers=numbers(question).union(*(numbers(passage) for passage in passages)),
         question=asked,
         text=_plain(" ".join(passages)),
+        contacts=public_values(passages),
         fit=_fit(pieces, asked),
     )
 

@@ -147,13 +147,58 @@ def test_a_courtesy_is_not_a_question_back() -> None:
     assert asks_back("Please let us know which size you wear, will you?")
 
 
-def test_promises_and_contacts_count_only_without_a_passage() -> None:
-    assert promises(PASSAGES, "We will give you a discount.")
-    assert not promises(PASSAGES, "Gift cards are not refundable.")
-    assert invented_contact(PASSAGES, "Write to help@shop.example.")
-    assert invented_contact(PASSAGES, "See www.shop.example.")
-    assert not invented_contact(("Call 0800 555 0100.",), "Call 0800 555 0100.")
-    assert not invented_contact(PASSAGES, "Returns are free.")
+@pytest.mark.parametrize(
+    ("response", "promising"),
+    [
+        ("We will give you a discount.", True),
+        ("We never do this, but you get a voucher.", True),
+        ("We can't say no to you: here is a voucher.", True),
+        ("Don't worry, a voucher is on its way.", True),
+        ("If you are not happy, you get a voucher.", True),
+        ("A voucher for you, no questions asked.", True),
+        ("Returns are free. A discount, too.", True),
+        ("Gift cards are not refundable.", False),
+        ("They are refunded as gift cards.", False),  # the passage's own words
+        ("Unfortunately we do not offer discounts on that.", False),
+        ("No, there is no discount.", False),
+        ("We can't promise a date.", False),
+        ("Yes, returns are free of charge.", False),
+        ("You can return them for free in our stores.", False),
+    ],
+)
+def test_a_promise_is_what_no_passage_grants_and_the_answer_does_not_deny(
+    response: str, promising: bool
+) -> None:
+    assert promises(PASSAGES, response) == promising
+
+
+def test_nothing_is_for_free_where_no_passage_says_so() -> None:
+    assert promises(("Scent-free candles are in the freezer.",), "You get it for free.")
+    assert promises((), "It is free of charge.")
+
+
+PUBLISHED = ("Call 0113 496 0200 or write to help@tarn.example, www.tarn.example.",)
+
+
+@pytest.mark.parametrize(
+    ("passages", "response", "invented"),
+    [
+        (PASSAGES, "Write to help@shop.example.", True),
+        (PASSAGES, "See www.shop.example.", True),
+        (PASSAGES, "Returns are free.", False),
+        (PUBLISHED, "Call 0113 496 0200.", False),
+        (PUBLISHED, "Call 0113-496-0200.", False),
+        (PUBLISHED, "Call (0113) 496 0200.", False),
+        (PUBLISHED, "Call +44 113 496 0200.", False),
+        (PUBLISHED, "Write to Help@Tarn.example or see www.tarn.example.", False),
+        (PUBLISHED, "Call 0113-496-0201.", True),
+        (PUBLISHED, "Write to hello@tarn.example.", True),
+    ],
+)
+def test_a_contact_is_the_passages_however_it_is_typed(
+    passages: tuple[str, ...], response: str, invented: bool
+) -> None:
+    assert invented_contact(passages, response) == invented
 
 
 @pytest.mark.parametrize(
