@@ -1,4 +1,4 @@
-"""Whether a data set carries a round, and which steps: before anything is trained.
+"""Whether a data set carries a round, and which steps, and its gate: before anything is trained.
 
 Pure; knows no model. Invariant: who refuses says how many there are, how many there must be, and
 what brings more.
@@ -8,8 +8,9 @@ from amends.errors import NotEnoughData
 from amends.runs import Optimizer
 from worker.data.dataset import Dataset
 from worker.judge.asked import held_out
-from worker.judge.thresholds import GateThresholds
+from worker.judge.thresholds import WITHOUT_JUDGE, GateThresholds
 from worker.learning_settings import LearningSettings
+from worker.reward.training import JUDGE_MIN_PAIRS
 
 MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
 
@@ -18,13 +19,8 @@ def enough_for_ppo(
     dataset: Dataset, optimizer: Optimizer, settings: LearningSettings, thresholds: GateThresholds
 ) -> bool:
     """Whether PPO can follow the supervised steps. Raises NotEnoughData when nothing can run."""
+    _check_the_gates_needs(dataset, settings, thresholds)
     train = dataset.train
-    found, least = len(held_out(dataset, settings.gate_prompts)), _least_held_out(thresholds)
-    if found < least:
-        raise NotEnoughData(
-            f"the gate needs at least {least} questions that nobody trained on, and the hold-out "
-            f"has {found}: more customers must ask, or the shop's questions.jsonl must name more"
-        )
     enough_pairs = train.trusted_pairs >= settings.min_pairs
     if optimizer == "ppo" and not enough_pairs:
         raise NotEnoughData(
@@ -41,6 +37,31 @@ def enough_for_ppo(
             f"corrections and {train.trusted_pairs} pairs. Correct more answers in the console."
         )
     return enough_pairs
+
+
+def _check_the_gates_needs(
+    dataset: Dataset, settings: LearningSettings, thresholds: GateThresholds
+) -> None:
+    """Raises NotEnoughData where the gate would have to refuse whatever is trained."""
+    found, least = len(held_out(dataset, settings.gate_prompts)), _least_held_out(thresholds)
+    if found < least:
+        raise NotEnoughData(
+            f"the gate needs at least {least} questions that nobody trained on, and the hold-out "
+            f"has {found}: more customers must ask, or the shop's questions.jsonl must name more"
+        )
+    found = len(dataset.manifest.corrections) + len(dataset.manifest.rankings)
+    least = thresholds.min_trusted_items
+    if found < least and "trusted items" not in thresholds.advisory:
+        raise NotEnoughData(
+            f"the gate needs at least {least} judgements by experts, and there are {found}: "
+            "correct or rank more answers in the console, or set AMENDS_GATE_MIN_TRUSTED_ITEMS"
+        )
+    found, least = dataset.holdout.trusted_pairs, min(JUDGE_MIN_PAIRS, settings.min_pairs)
+    if found < least and not thresholds.advisory >= WITHOUT_JUDGE:
+        raise NotEnoughData(
+            f"the gate's judge needs at least {least} judged pairs that nobody trained on, and the "
+            f"hold-out has {found}: correct or rank answers to more customers in the console"
+        )
 
 
 def _least_held_out(thresholds: GateThresholds) -> int:

@@ -34,7 +34,7 @@ from worker import training_round
 from worker.enough_data import MIN_CORRECTIONS, enough_for_ppo
 from worker.first_policy import Writer
 from worker.judge.probes import KINDS
-from worker.judge.thresholds import GateThresholds
+from worker.judge.thresholds import WITHOUT_JUDGE, GateThresholds
 from worker.ppo.followers import lead
 from worker.ppo.length import LengthLimit
 from worker.ppo.training import PpoParts, PpoState
@@ -184,15 +184,27 @@ def test_a_round_needs_questions_on_both_sides(
 
 
 def test_too_few_questions_to_judge_by_are_told_before_training() -> None:
-    data, none = dataset(), GateThresholds(min_holdout_questions=12)
+    data, none = dataset(), GateThresholds(min_holdout_questions=12, min_trusted_items=0)
     assert len(data.holdout.prompts) == 11
     with pytest.raises(NotEnoughData, match=r"at least 12 questions .* hold-out has 11"):
         enough_for_ppo(data, "auto", SETTINGS, none)
     told = none.model_copy(
         update={"advisory": frozenset({"win rate over champion", "win rate over base model"})}
     )
-    for thresholds in (told, GateThresholds(min_holdout_questions=11)):
+    for thresholds in (told, none.model_copy(update={"min_holdout_questions": 11})):
         assert enough_for_ppo(data, "auto", SETTINGS, thresholds)
+
+
+def test_what_the_gate_must_refuse_is_told_before_training() -> None:
+    data = dataset()
+    few = ANYTHING.model_copy(update={"min_trusted_items": 26})
+    with pytest.raises(NotEnoughData, match=r"at least 26 judgements by experts, .* are 25"):
+        enough_for_ppo(data, "sft", SETTINGS, few)
+    data = dataset(held_out_pairs=9)
+    with pytest.raises(NotEnoughData, match=r"judge needs at least 10 judged .* hold-out has 9"):
+        enough_for_ppo(data, "auto", SETTINGS, ANYTHING)
+    told = few.model_copy(update={"advisory": WITHOUT_JUDGE | {"trusted items"}})
+    assert enough_for_ppo(data, "auto", SETTINGS, told)
 
 
 def test_a_correction_longer_than_the_context_does_not_end_the_round(
@@ -327,14 +339,19 @@ def test_reward_model_and_judge_are_fitted_on_different_customers(
     assert agreeing.metrics["reward/accuracy"] == agreeing.metrics["judge/accuracy"] == 1.0
 
 
-def test_without_a_judge_the_gate_refuses(
+def test_without_a_judge_nothing_is_guessed(
     model: tuple[Backbone, PromptRenderer], tmp_path: Path
 ) -> None:
-    """Too few hold-out pairs to fit one on: nothing is guessed."""
-    result = run_round(make_round(model, tmp_path, dataset(held_out_pairs=9)))
+    """Too few hold-out pairs to fit one on: what it would tell is not measured."""
+    told = ANYTHING.model_copy(update={"advisory": WITHOUT_JUDGE})
+    result = run_round(
+        make_round(model, tmp_path, dataset(held_out_pairs=9), thresholds=told, optimizer="sft")
+    )
     assert result.examined.measurements.wins_over_champion is None
     assert "gate/wins_over_champion" not in result.metrics
-    assert "failed: win rate over champion: not measured" in result.verdict.reasons
+    unknown = {check.name for check in result.verdict.checks if not check.passed}
+    assert unknown == WITHOUT_JUDGE
+    assert "warned: win rate over champion: not measured" in result.verdict.reasons
 
 
 def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(

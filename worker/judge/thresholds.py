@@ -9,6 +9,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # A round without a reward model imitates corrections only: add these to `optional`, no others.
 WITHOUT_REWARD_MODEL = frozenset({"reward model", "ensemble agreement"})
+# What nobody can tell where the hold-out has too few judged pairs to fit a judge on.
+WITHOUT_JUDGE = frozenset(
+    {
+        "judge",
+        "win rate over champion",
+        "win rate over base model",
+        "must-pass questions",
+        "corrected questions",
+        "experts' answers",
+        "other wordings",
+    }
+)
 
 
 class GateThresholds(BaseSettings):
