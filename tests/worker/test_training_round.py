@@ -374,6 +374,7 @@ def test_a_second_round_starts_from_the_champion_and_remembers_its_reward_model(
     )
     assert same_weights(champion, still.candidate)
     assert still.metrics["gate/wins_over_champion"] == 0.5  # the same answers, word for word
+    assert still.metrics["gate/kl"] == 0 != still.metrics["gate/kl_to_base"]
     assert still.examined.candidate == still.examined.champion
     same = still.examined.measurements.probes
     assert same is not None

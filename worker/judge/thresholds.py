@@ -67,7 +67,7 @@ class GateThresholds(BaseSettings):
     max_empty: float = Field(0.02, description="share of empty answers")
     max_repetition_rise: float = Field(0.02, description="mean share of repeated word triples")
     max_length_ratio: float = Field(
-        1.25, description="of mean tokens; shorter is left to the win rate"
+        1.25, description="of mean tokens, over the champion's; shorter is left to the win rate"
     )
     max_behaviour_rise: float = Field(
         0.05,
