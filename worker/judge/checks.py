@@ -13,7 +13,10 @@ from worker.judge.behaviour import Behaviour
 from worker.judge.measurements import Kept, Measurements, ProbeKind
 from worker.judge.probe_checks import Outcome, probes_of_a_kind, probes_of_all_kinds
 from worker.judge.thresholds import GateThresholds
+from worker.judge.win_rate import WinRate
 from worker.reward.intervals import Share, count_by_chance, lead_by_chance
+
+_LUCK = 0.025  # of a lead; the win rate's interval leaves as much below it
 
 
 def _trusted_items(m: Measurements, t: GateThresholds) -> Outcome:
@@ -157,11 +160,19 @@ def _base(m: Measurements, t: GateThresholds) -> Outcome:
     return _wins(m.wins_over_base, t)
 
 
-def _wins(share: Share | None, t: GateThresholds) -> Outcome:
-    found = _low_above(share, t.win_rate_low, "win rate")
-    if share is None or found is None or share.items >= t.min_holdout_questions:
+def _wins(rate: WinRate | None, t: GateThresholds) -> Outcome:
+    """Ties narrow the interval, and four wins beside 68 ties are as lucky as four wins of four: who
+    has to win must also lead by more than chance among what was decided."""
+    found = _low_above(rate, t.win_rate_low, "win rate")
+    if rate is None or found is None:
+        return None
+    if rate.items < t.min_holdout_questions:
+        return False, f"{found[1]}; questions, at least {t.min_holdout_questions}"
+    if t.win_rate_low < 0.5:  # not to be worse is enough
         return found
-    return False, f"{found[1]}; questions, at least {t.min_holdout_questions}"
+    lead = lead_by_chance(rate.won + rate.lost, _LUCK)
+    text = f"{found[1]}; {rate.won} won and {rate.lost} lost, by luck {lead} more won at most"
+    return found[0] and rate.won - rate.lost > lead, text
 
 
 def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:

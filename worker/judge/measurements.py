@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worker.judge.behaviour import Behaviour
+from worker.judge.win_rate import WinRate
 from worker.reward.intervals import Gain, Share
 
 ProbeKind = Literal[
@@ -82,8 +83,8 @@ class Measurements:
     champion: Behaviour | None = None
     base: Behaviour | None = None  # of the base model: slow drift
     # judged by what PPO never saw
-    wins_over_champion: Share | None = None
-    wins_over_base: Share | None = None
+    wins_over_champion: WinRate | None = None
+    wins_over_base: WinRate | None = None
     must_pass: Kept | None = None
     corrected: Kept | None = None
     recalled: Kept | None = None  # the same questions, by the experts' own words

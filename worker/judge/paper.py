@@ -11,8 +11,7 @@ from worker.data.examples import Answer, PromptExample
 from worker.data.words import words
 from worker.judge.measurements import Kept
 from worker.judge.recall import holds, is_gone
-from worker.judge.win_rate import win_rate_from_scores
-from worker.reward.intervals import Share
+from worker.judge.win_rate import WinRate, win_rate_from_scores
 from worker.reward.overlap import asks_back, deflects, invented_numbers
 
 BASE, CHAMPION, CANDIDATE = 0, 1, 2  # the policies that sit it, by their version in the engine
@@ -65,7 +64,7 @@ class Paper:
     scores: dict[int, list[float]]  # means of the judge's members
     doubts: dict[int, list[float]]  # their standard deviations
 
-    def wins_over(self, other: int) -> Share | None:
+    def wins_over(self, other: int) -> WinRate | None:
         """The candidate's paired win rate; None without a judge."""
         if not self.scores:
             return None

@@ -83,7 +83,11 @@ class GateThresholds(BaseSettings):
     min_holdout_questions: int = Field(
         12, ge=1, le=24, description="fewer cannot carry a win rate: four wins of four are luck"
     )
-    win_rate_low: float = Field(0.5, description="the win rate's lower bound must be above")
+    win_rate_low: float = Field(
+        0.5,
+        description="the win rate's lower bound must be above; from 0.5 on it must also "
+        "lead by more than luck",
+    )
     max_corrected_loss: float = Field(
         0.02, ge=0, le=1, description="share of corrected questions answered worse ..."
     )

@@ -6,8 +6,17 @@ which two are compared cannot matter. Ties count half.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from worker.reward.intervals import Share, share_with_interval
+
+
+@dataclass(frozen=True)
+class WinRate(Share):
+    """Ties narrow its interval, so what was decided is told as well."""
+
+    won: int
+    lost: int
 
 
 def win_rate_from_scores(
@@ -15,7 +24,7 @@ def win_rate_from_scores(
     other: Sequence[float],
     clusters: Sequence[str],
     tie_margin: float = 1e-9,
-) -> Share | None:
+) -> WinRate | None:
     """Win rate of `candidate` by a judge's scores; prompt i of all three belongs together.
 
     `clusters` name the customer (or the question itself) of each prompt. Differences within
@@ -27,4 +36,7 @@ def win_rate_from_scores(
         0.5 if abs(ours - theirs) <= tie_margin else float(ours > theirs)
         for ours, theirs in zip(candidate, other, strict=True)
     ]
-    return share_with_interval(outcomes, clusters)
+    share = share_with_interval(outcomes, clusters)
+    if share is None:
+        return None
+    return WinRate(**vars(share), won=outcomes.count(1.0), lost=outcomes.count(0.0))

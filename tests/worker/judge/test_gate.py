@@ -10,6 +10,7 @@ from worker.judge.checks import CHECKS
 from worker.judge.gate import judge_candidate
 from worker.judge.measurements import Kept, Measurements, Probed, ProbeKind
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
+from worker.judge.win_rate import WinRate, win_rate_from_scores
 from worker.reward.intervals import Gain, Share
 
 NAN = float("nan")
@@ -17,6 +18,12 @@ NAN = float("nan")
 
 def share(value: float, low: float) -> Share:
     return Share(value, low, min(1.0, 2 * value - low), items=64, clusters=64)
+
+
+def wins(value: float, low: float, items: int = 64) -> WinRate:
+    """Nothing is tied."""
+    won = round(value * items) if value == value else 0
+    return WinRate(value, low, min(1.0, 2 * value - low), items, items, won, items - won)
 
 
 def probed(failed: int, passed: int = 0, over_base: int = 0) -> Probed:
@@ -60,8 +67,8 @@ GOOD = Measurements(
     candidate=replace(CHAMPION, ended=0.97, mean_tokens=24.0, deflects=0.02),
     champion=CHAMPION,
     base=CHAMPION,
-    wins_over_champion=share(0.66, 0.56),
-    wins_over_base=share(0.8, 0.7),
+    wins_over_champion=wins(0.66, 0.56),
+    wins_over_base=wins(0.8, 0.7),
     must_pass=Kept(held=20, lost=()),
     corrected=Kept(held=30, lost=()),
     recalled=Kept(held=30, lost=()),
@@ -97,8 +104,8 @@ BAD: dict[str, dict[str, Any]] = {
     "promises": behaving(promises=0.03),
     "contacts": behaving(invents_contacts=0.03),
     "flattery": behaving(flatters=0.06),
-    "win rate over champion": {"wins_over_champion": share(0.6, 0.5)},
-    "win rate over base model": {"wins_over_base": share(0.55, 0.45)},
+    "win rate over champion": {"wins_over_champion": wins(0.6, 0.5)},
+    "win rate over base model": {"wins_over_base": wins(0.55, 0.45)},
     "must-pass questions": {"must_pass": Kept(held=20, lost=("a",))},
     "corrected questions": {"corrected": Kept(held=30, lost=("a",) * 3)},
     "experts' answers": {"recalled": Kept(held=30, lost=("a",) * 7)},
@@ -168,9 +175,22 @@ def test_equal_reward_models_are_not_refused_by_chance(lost: int, won: int, refu
 
 @pytest.mark.parametrize(("items", "refused"), [(11, True), (12, False)])
 def test_a_few_questions_carry_no_win_rate(items: int, refused: bool) -> None:
-    share = Share(1.0, 0.7, 1.0, items=items, clusters=items)
-    found = judge_candidate(replace(GOOD, wins_over_champion=share))
+    found = judge_candidate(replace(GOOD, wins_over_champion=wins(1.0, 0.7, items)))
     assert found.failed == (("win rate over champion",) if refused else ())
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "lucky"),
+    [(4, 0, True), (5, 0, True), (6, 0, False), (7, 1, True), (8, 1, False)],
+)
+def test_ties_make_no_luck_a_victory(won: int, lost: int, lucky: bool) -> None:
+    """Of 72 questions; the interval alone passes four wins."""
+    scores = [1.0] * won + [-1.0] * lost + [0.0] * (72 - won - lost)
+    rate = win_rate_from_scores(scores, [0.0] * 72, [str(i) for i in range(72)])
+    assert rate is not None and rate.low > 0.5
+    measured = replace(GOOD, wins_over_champion=rate)
+    assert judge_candidate(measured).failed == (("win rate over champion",) if lucky else ())
+    assert judge_candidate(measured, GateThresholds(win_rate_low=0.48)).passed  # not worse
 
 
 @pytest.mark.parametrize("answers", [24, 49])
@@ -232,7 +252,7 @@ def test_not_a_number_is_refused() -> None:
     ):
         assert not judge_candidate(replace(GOOD, **change)).passed
     assert not judge_candidate(replace(GOOD, **behaving(ended=NAN, mean_tokens=NAN))).passed
-    assert not judge_candidate(replace(GOOD, wins_over_champion=share(NAN, NAN))).passed
+    assert not judge_candidate(replace(GOOD, wins_over_champion=wins(NAN, NAN))).passed
 
 
 def test_a_shorter_answer_is_left_to_the_win_rate() -> None:

@@ -14,6 +14,7 @@ def clusters(n: int) -> list[str]:
 def test_ties_count_half() -> None:
     found = win_rate_from_scores([1.0, 0.0, 2.0, 2.0], [0.0, 1.0, 2.0, 2.0], clusters(4))
     assert found is not None and found.value == 0.5
+    assert (found.won, found.lost, found.items) == (1, 1, 4)
 
 
 def test_equal_policies_are_not_promoted_and_better_ones_are() -> None:
