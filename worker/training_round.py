@@ -20,7 +20,7 @@ from worker.data.examples import PromptExample
 from worker.enough_data import MIN_CORRECTIONS, enough_for_ppo
 from worker.first_policy import Writer, supervised_gain, uncorrected
 from worker.judge.examination import Examined, Examiner
-from worker.judge.gate import GateVerdict, judge_candidate
+from worker.judge.gate import GateVerdict, check_names, judge_candidate
 from worker.judge.measurements import Kept
 from worker.judge.probes import Probe
 from worker.judge.thresholds import WITHOUT_REWARD_MODEL, GateThresholds
@@ -79,8 +79,9 @@ class RoundResult:
 
 
 def run_round(task: Round) -> RoundResult:
-    """Train a candidate and judge it. Raises NotEnoughData, LearningFailed, and what `beat`
-    raises."""
+    """Train a candidate and judge it. Raises SettingsError, NotEnoughData, LearningFailed, and what
+    `beat` raises."""
+    check_names(task.thresholds)
     fits = task.tokens.fits
     train, holdout = task.dataset.train.only(fits), task.dataset.holdout.only(fits)
     task = replace(

@@ -12,7 +12,7 @@ import torch
 from amends.backbone import Backbone
 from amends.backbones import AnyBackbone, load_backbone
 from amends.base_model import load_tokenizer
-from amends.errors import NotEnoughData
+from amends.errors import NotEnoughData, SettingsError
 from amends.events import Stage
 from amends.lora import Lora, load_lora, save_lora
 from amends.prompt import PromptRenderer
@@ -337,6 +337,16 @@ def test_reward_model_and_judge_are_fitted_on_different_customers(
     assert result.metrics["judge/accuracy"] == 0.0  # on the train side's pairs
     agreeing = run_round(make_round(model, tmp_path / "agreeing", dataset()))
     assert agreeing.metrics["reward/accuracy"] == agreeing.metrics["judge/accuracy"] == 1.0
+
+
+def test_a_check_that_does_not_exist_is_told_before_training(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    report = Recorder()
+    misspelt = ANYTHING.model_copy(update={"advisory": frozenset({"kl"})})
+    with pytest.raises(SettingsError, match=r"AMENDS_GATE_ADVISORY names no check: \['kl'\]"):
+        run_round(make_round(model, tmp_path, report=report, thresholds=misspelt))
+    assert report.finished == []
 
 
 def test_without_a_judge_nothing_is_guessed(

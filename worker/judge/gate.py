@@ -8,6 +8,7 @@ refusing; every check gives a reason, passed or failed.
 
 from dataclasses import dataclass
 
+from amends.errors import SettingsError
 from worker.judge.checks import CHECKS
 from worker.judge.measurements import Measurements
 from worker.judge.thresholds import GateThresholds
@@ -45,17 +46,23 @@ class GateVerdict:
         return tuple(f"{_outcome(check)}: {check.reason}" for check in ordered)
 
 
+def check_names(thresholds: GateThresholds) -> None:
+    """Raises SettingsError where a setting names a check that does not exist: before training."""
+    for field in ("optional", "advisory"):
+        unknown = getattr(thresholds, field) - CHECKS.keys()
+        if unknown:
+            raise SettingsError(
+                f"AMENDS_GATE_{field.upper()} names no check: {sorted(unknown)}; checks are "
+                f"{', '.join(CHECKS)}"
+            )
+
+
 def judge_candidate(
     measurements: Measurements, thresholds: GateThresholds | None = None
 ) -> GateVerdict:
     """The verdict on one candidate."""
     thresholds = thresholds or GateThresholds()
-    for field in ("optional", "advisory"):
-        unknown = getattr(thresholds, field) - CHECKS.keys()
-        if unknown:
-            raise ValueError(
-                f"{field} names no check: {sorted(unknown)}; checks are {list(CHECKS)}"
-            )
+    check_names(thresholds)
     checks = []
     for name, ask in CHECKS.items():
         outcome = ask(measurements, thresholds)

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
+from amends.errors import SettingsError
 from worker.judge.behaviour import Behaviour
 from worker.judge.checks import CHECKS
 from worker.judge.gate import judge_candidate
@@ -307,7 +308,7 @@ def test_a_tenth_of_experts_answers_may_be_lost_and_what_chance_adds(held: int, 
 
 
 def test_an_optional_check_that_does_not_exist_is_an_error() -> None:
-    with pytest.raises(ValueError, match="optional names no check"):
+    with pytest.raises(SettingsError, match="AMENDS_GATE_OPTIONAL names no check"):
         judge_candidate(GOOD, GateThresholds(optional=frozenset({"kl"})))
 
 
@@ -322,7 +323,7 @@ def test_a_check_that_only_warns_says_so_and_refuses_nobody() -> None:
     worse = replace(GOOD, kl=1000.0)
     verdict = judge_candidate(worse, GateThresholds(advisory=frozenset({"KL"})))
     assert verdict.passed and verdict.reasons[0].startswith("warned: KL: 1000 nats")
-    with pytest.raises(ValueError, match="advisory names no check"):
+    with pytest.raises(SettingsError, match="AMENDS_GATE_ADVISORY names no check"):
         judge_candidate(GOOD, GateThresholds(advisory=frozenset({"luck"})))
 
 
