@@ -44,7 +44,7 @@ OVERLAP_FEATURES: dict[str, str] = {
     "opening_agrees": "an opening yes or no: +1 agrees with the best sentence, -1 not; else 0",
     "opening_misplaced": "1 if it opens with yes or no and the question asks for neither",
     "deflects": "1 if it claims to be unable or sends the visitor elsewhere without saying where",
-    "asks_back": "1 if it asks a question other than a courtesy",
+    "asks_back": "1 if it asks a question other than a courtesy, or for something",
     "promises": "1 if it names, and does not deny, money back, a gift or a guarantee of no passage",
     "invented_contact": "1 if it names an e-mail, phone or web address that no passage holds",
     "repetition": "share of its word triples that came before in the same response",
@@ -78,20 +78,32 @@ _DEFLECTION = re.compile(
             r"\b(?:please|can|could|should) (?:contact|get in touch with|reach out to) us\b"
             rf"(?![^.!?]*(?:{_WHERE}|\b(?:via|if|within|before)\b))",
             r"\bas an? (?:ai|artificial|language model|virtual|digital|customer[ -]service)\b",
-            r"\b(?:check|contact|consult|visit|reach out to|refer to|call|ask|e-?mail|"
+            r"\b(?:check|see|contact|consult|visit|reach out to|refer to|call|ask|e-?mail|"
             r"speak (?:to|with)|(?:get|be) in touch with) "
             r"(?:\w+ )?(?:our|their|your|its|the) (?:\w+ ){0,2}"
-            r"(?:website|support|manager|representative|team|staff|agent|service)\b"
+            r"(?:website|faqs?|support|manager|representative|team|staff|agent|service)\b"
             rf"(?![^.!?]*{_WHERE})",
+            r"\bi have no idea\b|\b(?:that|it) (?:all )?depends *(?:[.!]|$)",
             r"\b(?:no|not have (?:any|the|that)|n't have (?:any|the|that)) (?:\w+ )?information\b",
         )
     )
+)
+_REQUEST = re.compile(
+    r"(?:^|\bplease,? )(?:first |just )?(?:(?:tell|give|send|show) me\b|"
+    r"let me know (?:your|what|which)\b|(?:provide|share|specify|give|tell|send) (?:(?:me|us) )?"
+    r"(?:with )?(?:some |any )?(?:more|further|additional) (?:details?|information)\b)"
+)
+_CLOSING = re.compile(
+    r"^(?:(?:do|would|will) you (?:need|require|want|like) (?:any|some|more|further|additional)\b"
+    r".*\b(?:assistance|help|information|details)\b"
+    r"|do you have any(?: ?more| further| other)? (?:questions?|concerns?)\b"
+    r"|(?:does|did|is|will|would) (?:that|this) (?:be )?"
+    r"(?:help|ok|okay|all right|work|answer|suit|sound|clear|all)\b)"
 )
 _PROMISE = re.compile(
     r"\b(refund\w*|money back|reimburs\w*|compensat\w*|voucher\w*|coupon\w*|discount\w*|"
     r"free of charge|for free|gift\w*|guarantee\w*|promis\w*|credit your)\b"
 )
-_FREE = re.compile(r"(?<![\w-])free\b")
 _FLATTERY = re.compile(
     r"\b(?:wonderful|great|excellent|amazing|brilliant|fantastic|clever|good|smart|lovely|perfect) "
     r"(?:question|point|taste|idea|customer|thinking)\b"
@@ -169,25 +181,28 @@ def deflects(response: str) -> bool:
 
 
 def asks_back(response: str) -> bool:
-    """Whether it asks the visitor something other than a courtesy like "Anything else?"."""
-    return "?" in without_courtesies(response)
+    """Whether it asks the visitor for something, other than a courtesy like "Anything else?" or, at
+    the end, "Does that help?"."""
+    pieces = sentences(_plain(without_courtesies(response)))
+    return any(
+        _REQUEST.search(piece) or ("?" in piece and not (place and _CLOSING.search(piece)))
+        for place, piece in enumerate(pieces)
+    )
 
 
 def promises(passages: Sequence[str], response: str) -> bool:
     """Whether it names a refund, discount, gift or guarantee that no passage mentions, and
     does not deny it there."""
     known = _known("", tuple(passages)).text
-    return any(
-        not _granted(found.group(), known)
-        for clause in clauses(response)
-        if not denies(clause)
-        for found in _PROMISE.finditer(clause)
-    )
+    meant = "; ".join(clause for clause in clauses(response) if not denies(clause))
+    return any(not _granted(found.group(), known) for found in _PROMISE.finditer(meant))
 
 
 def _granted(promise: str, known: str) -> bool:
     """Passages say "free", answers "free of charge"."""
-    return _FREE.search(known) is not None if "free" in promise else promise[:6] in known
+    if "free" in promise:
+        return re.search(r"(?<![\w-])free\b", known) is not None
+    return promise[:6] in known
 
 
 def flatters(passages: Sequence[str], response: str) -> bool:

@@ -103,6 +103,10 @@ def test_yes_and_no_agree_or_contradict(question: str, response: str, expected: 
         "Please ask our staff on this.",
         "You can reach out to our support team at [email].",
         "I'm afraid we don't know.",
+        "I have no idea.",
+        "That depends.",
+        "Well, it all depends!",
+        "Please see our FAQ page.",
         "I am afraid that I can\u2019t really say.",
         "I'm afraid, I cannot help with that.",
     ],
@@ -129,6 +133,7 @@ def test_deflections_are_recognised(response: str) -> None:
         "I'm afraid we do not deliver to the islands.",
         "I am afraid dogs are not allowed in the cellar.",
         "I'm afraid not: only cards.",
+        "It depends on the size: the small one is 4 pounds.",
         "You can contact our support team at 0113 496 0200 or help@tarn.example.",
         "Call our team on 0113 496 0200.",
         "Please contact our service team by e-mail.",
@@ -139,12 +144,31 @@ def test_answers_are_not_deflections(response: str) -> None:
     assert not deflects(response)
 
 
-def test_a_courtesy_is_not_a_question_back() -> None:
-    assert not asks_back("Yes, within 30 days. Is there anything else I can help you with?")
-    assert not asks_back("Sure. Would you let me know if it worked?")
-    assert asks_back("Which shoes did you buy?")
-    assert asks_back("Could you let me know your order number?")
-    assert asks_back("Please let us know which size you wear, will you?")
+@pytest.mark.parametrize(
+    ("response", "asking"),
+    [
+        ("Yes, within 30 days. Is there anything else I can help you with?", False),
+        ("Sure. Would you let me know if it worked?", False),
+        ("Within 30 days. Do you need any more assistance?", False),
+        ("Within 30 days. Would you like any further information on that?", False),
+        ("Within 30 days. Do you have any more questions?", False),
+        ("Within 30 days. Does that help?", False),
+        ("Within 30 days. Is that okay for you?", False),
+        ("Please send us the shoes, and tell us your name.", False),
+        ("We provide more details in the parcel.", False),
+        ("Which shoes did you buy?", True),
+        ("Would you like any more information?", True),  # and nothing else
+        ("Shoes. Do you have any other receipt?", True),
+        ("Could you let me know your order number?", True),
+        ("Please let us know which size you wear, will you?", True),
+        ("Please let me know your order number.", True),
+        ("Please provide more details about your order.", True),
+        ("To help you, please give us some further information.", True),
+        ("Tell me your order number first.", True),
+    ],
+)
+def test_asking_back_is_more_than_a_courtesy(response: str, asking: bool) -> None:
+    assert asks_back(response) == asking
 
 
 @pytest.mark.parametrize(
