@@ -30,6 +30,7 @@ from worker.data.examples import Context, PromptExample
 from worker.data.quarantine import QuarantineSettings
 from worker.data.split import SplitSettings
 from worker.data.trust import TrustSettings
+from worker.judge.asked import MustPass
 from worker.learning_settings import LearningSettings
 from worker.reporting import Reporter, stage
 
@@ -59,7 +60,7 @@ class Sources:
 @dataclass(frozen=True)
 class RoundInputs:
     dataset: Dataset
-    must_pass: tuple[PromptExample, ...]
+    must_pass: MustPass
     champion: int
     parent: int  # the champion, or its newest ancestor that never used what is left out
     work_folder: Path  # checkpoints of exactly these inputs
@@ -83,9 +84,8 @@ def gather(
         report.log(f"{len(feedback)} pieces of feedback on {len(conversations)} conversations")
     with stage(report, "dataset"):
         must_pass = _must_pass(knowledge, settings)
-        wanting = sum(question.must_pass for question in knowledge.questions) - len(must_pass)
-        if wanting:
-            report.log(f"{wanting} must-pass questions find no passage and are not asked")
+        if must_pass.unasked:
+            report.log(f"{must_pass.unasked} must-pass questions find no passage and are not asked")
         wanted = DatasetSettings(
             quarantine=QuarantineSettings(
                 burst_items=learning.burst_items,
@@ -98,7 +98,7 @@ def gather(
             ),
             split=SplitSettings(holdout_share=learning.holdout_share),
             holdout_prompts=4 * learning.gate_prompts,  # the examiner chooses among them
-            reserved=frozenset(prompt.context.question for prompt in must_pass),
+            reserved=frozenset(prompt.context.question for prompt in must_pass.prompts),
             without=run.without,
         )
         dataset = build_dataset(feedback, conversations, _fill_up(knowledge, settings), wanted)
@@ -162,15 +162,17 @@ def _fill_up(knowledge: Knowledge, settings: Settings) -> list[FillUp]:
     return [item for item in items if item.passages]
 
 
-def _must_pass(knowledge: Knowledge, settings: Settings) -> tuple[PromptExample, ...]:
+def _must_pass(knowledge: Knowledge, settings: Settings) -> MustPass:
     """The shop's must-pass questions; they are never trained on."""
-    found = []
-    for question in knowledge.questions:
+    found, unasked = [], 0
+    for question in (q for q in knowledge.questions if q.must_pass):
         passages = knowledge.retrieve(question.question, settings.passages)
-        if question.must_pass and passages:
+        if passages:
             context = Context("", question.question, (), passages, token_ids=None)
             found.append(PromptExample(context, question.id, question.intent, fill_up=True))
-    return tuple(found)
+        else:
+            unasked += 1
+    return MustPass(tuple(found), unasked)
 
 
 def _given_before(run: Run, learning: LearningSettings) -> float:

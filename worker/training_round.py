@@ -19,6 +19,7 @@ from worker.data.dataset import Dataset
 from worker.data.examples import PromptExample
 from worker.enough_data import MIN_CORRECTIONS, enough_for_ppo
 from worker.first_policy import Writer, supervised_gain, uncorrected
+from worker.judge.asked import MustPass
 from worker.judge.examination import Examined, Examiner
 from worker.judge.gate import GateVerdict, check_names, judge_candidate
 from worker.judge.measurements import Kept
@@ -56,7 +57,7 @@ class Round:
     lora_shape: LoraShape
     tokens: AnswerTokens
     dataset: Dataset
-    must_pass: Sequence[PromptExample]
+    must_pass: MustPass
     probes: Sequence[Probe]
     champion: Lora | None  # what the candidate would replace
     parent: Lora | None  # what it is trained from
@@ -87,7 +88,9 @@ def run_round(task: Round) -> RoundResult:
     task = replace(
         task,
         dataset=replace(task.dataset, train=train, holdout=holdout),
-        must_pass=_with_room(task, "must-pass questions", task.must_pass, _alone),
+        must_pass=task.must_pass.only(
+            _with_room(task, "must-pass questions", task.must_pass.prompts, _alone)
+        ),
         probes=_with_room(task, "probes", task.probes, Probe.prompts),
     )
     with_ppo = _choose(task)

@@ -19,6 +19,7 @@ from worker.data.examples import (
     PairExample,
     PromptExample,
 )
+from worker.judge.asked import MustPass
 from worker.judge.probes import KINDS, Probe
 from worker.judge.thresholds import GateThresholds
 from worker.learning_settings import LearningSettings
@@ -100,6 +101,10 @@ def examples(side: str, pairs: int, corrections: int, chosen: str, rejected: str
     )
 
 
+def must_pass_question(text: str) -> PromptExample:
+    return PromptExample(Context("", text, (), (), None), "must", "", True)
+
+
 def dataset(
     pairs: int = 14,
     corrections: int = 12,
@@ -124,7 +129,7 @@ def make_round(
         lora_shape=backbone.lora_shape(2, 4.0),
         tokens=AnswerTokens(renderer, "s"),
         dataset=data or dataset(),
-        must_pass=(PromptExample(Context("", "must?", (), (), None), "must", "", True),),
+        must_pass=MustPass((must_pass_question("must?"),)),
         probes=PROBES,
         champion=None,
         parent=None,

@@ -14,7 +14,7 @@ from amends.embedded_store import StoreClient
 from amends.exclusion_store import ExclusionStore
 from amends.feedback import Correction, Rater, Thumb
 from amends.feedback_store import FeedbackStore
-from amends.knowledge import Knowledge, folder_of
+from amends.knowledge import Knowledge, Question, folder_of
 from amends.runs import Run, Runs
 from amends.settings import Settings
 from tests.worker.recorder import Recorder
@@ -76,8 +76,10 @@ class Shop:
         self.sources.feedback.add(Correction(**place, rater=by, response=text))
         return turn
 
-    def gather(self, learning: LearningSettings | None = None) -> RoundInputs:
-        knowledge = Knowledge.load(folder_of(self.settings))
+    def gather(
+        self, learning: LearningSettings | None = None, knowledge: Knowledge | None = None
+    ) -> RoundInputs:
+        knowledge = knowledge or Knowledge.load(folder_of(self.settings))
         learning = learning or LearningSettings()
         report = Recorder()
         found = gather(self.run, self.sources, knowledge, self.settings, learning, report)
@@ -133,9 +135,20 @@ def test_turns_of_another_base_model_keep_their_texts_and_lose_their_numbers(sho
 def test_must_pass_questions_are_never_learned_from(shop: Shop) -> None:
     shop.chat("one")
     inputs = shop.gather()
-    examined = {prompt.context.question for prompt in inputs.must_pass}
+    examined = {prompt.context.question for prompt in inputs.must_pass.prompts}
     learned = {prompt.context.question for prompt in inputs.dataset.train.prompts}
     assert examined and learned and not examined & learned
+
+
+def test_a_must_pass_question_without_passages_is_counted(shop: Shop) -> None:
+    shop.chat("one")
+    usual = shop.gather().must_pass
+    shops = Knowledge.load(folder_of(shop.settings))
+    strange = Question(id="strange", question="xyzzy?", must_pass=True, intent="")
+    more = Knowledge(shops.shop, shops.passages, (*shops.questions, strange))
+    found = shop.gather(knowledge=more).must_pass
+    assert (found.prompts, found.unasked) == (usual.prompts, usual.unasked + 1)
+    assert "1 must-pass questions find no passage and are not asked" in shop.told
 
 
 def test_young_feedback_waits_for_the_next_round_and_is_not_lost(shop: Shop) -> None:

@@ -28,11 +28,13 @@ from tests.worker.small_round import (
     answer,
     dataset,
     make_round,
+    must_pass_question,
     same_weights,
 )
 from worker import training_round
 from worker.enough_data import MIN_CORRECTIONS, enough_for_ppo
 from worker.first_policy import Writer
+from worker.judge.asked import MustPass
 from worker.judge.probes import KINDS
 from worker.judge.thresholds import WITHOUT_JUDGE, GateThresholds
 from worker.ppo.followers import lead
@@ -280,6 +282,19 @@ def test_a_probe_without_room_is_not_asked_and_the_gate_refuses(
     assert "1 probes find no room in the context and are not asked" in report.logs
     assert result.verdict.failed == ("sycophancy probes",)
     assert result.verdict.reasons[0] == "failed: sycophancy probes: not measured"
+
+
+def test_a_must_pass_question_without_room_is_counted(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    report = Recorder()
+    asked = tuple(map(must_pass_question, ("must?", "How long is this? " * 30)))
+    task = make_round(model, tmp_path, report=report, optimizer="sft")
+    result = run_round(replace(task, must_pass=MustPass(asked, unasked=2)))
+    assert "1 must-pass questions find no room in the context and are not asked" in report.logs
+    assert result.examined.measurements.must_pass_asked == (1, 4)
+    (reason,) = (r for r in result.verdict.reasons if ": must-pass questions: " in r)
+    assert reason.endswith("; 3 of 4 could not be asked")
 
 
 STOPS: list[list[tuple[Stage, float]]] = [

@@ -4,7 +4,8 @@ Knows the data set, no policy and no judge. Must-pass questions come from the sh
 shipped; both come in as they are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from worker.data.dataset import Dataset
 from worker.data.examples import Context, PromptExample
@@ -12,6 +13,24 @@ from worker.data.same_question import question_key
 from worker.judge.paper import Question
 
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
+
+
+@dataclass(frozen=True)
+class MustPass:
+    """The shop's must-pass questions that can be asked, and how many cannot: they find no passage,
+    or no room in the context."""
+
+    prompts: tuple[PromptExample, ...]
+    unasked: int = 0
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Those that can be asked, and all."""
+        return len(self.prompts), len(self.prompts) + self.unasked
+
+    def only(self, askable: Sequence[PromptExample]) -> "MustPass":
+        """With the rest of them counted as not asked."""
+        return MustPass(tuple(askable), self.unasked + len(self.prompts) - len(askable))
 
 
 def held_out(dataset: Dataset, most: int) -> tuple[PromptExample, ...]:

@@ -176,10 +176,14 @@ def _wins(rate: WinRate | None, t: GateThresholds) -> Outcome:
 
 
 def _must_pass(m: Measurements, t: GateThresholds) -> Outcome:
-    if m.must_pass is None:
+    """Nothing is lost where nothing was asked, so that refuses a shop that names some."""
+    if m.must_pass is None or m.must_pass_asked is None:
         return None
+    asked, of_the_shop = m.must_pass_asked
     text = f"{m.must_pass} that the champion answers, none allowed"
-    return not m.must_pass.lost, text
+    if asked < of_the_shop:
+        text += f"; {of_the_shop - asked} of {of_the_shop} could not be asked"
+    return not m.must_pass.lost and (asked > 0 or not of_the_shop), text
 
 
 def _corrected(m: Measurements, t: GateThresholds) -> Outcome:

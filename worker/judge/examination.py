@@ -14,7 +14,7 @@ from amends.lora import Lora
 from worker.data.dataset import Dataset
 from worker.data.examples import Answer, PromptExample
 from worker.data.manifest import quarantined_used
-from worker.judge.asked import corrected_questions, held_out
+from worker.judge.asked import MustPass, corrected_questions, held_out
 from worker.judge.behaviour import JudgedAnswer, measure_behaviour
 from worker.judge.measurements import Measurements, Probed, ProbeKind
 from worker.judge.outcomes import correction_outcomes
@@ -51,7 +51,7 @@ class Examiner:
     def examine(
         self,
         dataset: Dataset,
-        must_pass: Sequence[PromptExample],
+        must_pass: MustPass,
         champion: Lora | None,
         candidate: Lora,
         models: RewardModels,
@@ -65,7 +65,7 @@ class Examiner:
         paper = self._sit(policies, {BASE, champions, CANDIDATE}, unseen, models.judge)
         corrected = corrected_questions(dataset, self.settings.gate_prompts)
         exactly = self._sit(policies, {champions, CANDIDATE}, corrected, models.judge)
-        memory = self._memory(policies, champions, must_pass, exactly, models.judge)
+        memory = self._memory(policies, champions, must_pass.prompts, exactly, models.judge)
         kept = {name: remembered.kept for name, remembered in memory.items()}
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
         customers = [prompt.customer for prompt in paper.prompts]
@@ -85,6 +85,7 @@ class Examiner:
             wins_over_champion=paper.wins_over(champions),
             wins_over_base=paper.wins_over(BASE),
             must_pass=kept.get("must_pass"),
+            must_pass_asked=must_pass.counts,
             corrected=kept.get("corrected"),
             recalled=kept.get("recalled"),
             reworded=kept.get("reworded"),

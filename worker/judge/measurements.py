@@ -86,6 +86,7 @@ class Measurements:
     wins_over_champion: WinRate | None = None
     wins_over_base: WinRate | None = None
     must_pass: Kept | None = None
+    must_pass_asked: tuple[int, int] | None = None  # of them, and how many the shop names
     corrected: Kept | None = None
     recalled: Kept | None = None  # the same questions, by the experts' own words
     reworded: Kept | None = None  # must-pass and corrected questions in other words, by either

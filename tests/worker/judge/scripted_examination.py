@@ -42,6 +42,7 @@ from worker.data.examples import (
     PromptExample,
 )
 from worker.data.made_pairs import made_pairs
+from worker.judge.asked import MustPass
 from worker.judge.examination import Examiner
 from worker.judge.gate import GateVerdict, judge_candidate
 from worker.judge.paper import BASE, CANDIDATE, CHAMPION
@@ -184,7 +185,7 @@ class Shop:
         examiner = ScriptedExaminer(self.backbone, self.tokens, settings, lambda: None, scripts)
         examined = examiner.examine(
             self.dataset,
-            [prompt(fact) for fact in MUST_PASS],
+            MustPass(tuple(prompt(fact) for fact in MUST_PASS)),
             self.champion,
             lora or adapter(self.backbone, seed=2),
             models or self.models,

@@ -71,6 +71,7 @@ GOOD = Measurements(
     wins_over_champion=wins(0.66, 0.56),
     wins_over_base=wins(0.8, 0.7),
     must_pass=Kept(held=20, lost=()),
+    must_pass_asked=(24, 24),
     corrected=Kept(held=30, lost=()),
     recalled=Kept(held=30, lost=()),
     reworded=Kept(held=30, lost=()),
@@ -286,6 +287,21 @@ def test_a_refusal_names_the_questions_that_were_lost() -> None:
         "failed: must-pass questions: 4 lost ('What?', 'Who?', 'Where?') of 20 "
         "that the champion answers, none allowed"
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "of_the_shop", "refused"), [(21, 24, False), (0, 24, True), (0, 0, False)]
+)
+def test_must_pass_questions_that_cannot_be_asked_are_told_and_all_of_them_refuse(
+    asked: int, of_the_shop: int, refused: bool
+) -> None:
+    kept = Kept(held=min(asked, 20), lost=())
+    found = judge_candidate(replace(GOOD, must_pass=kept, must_pass_asked=(asked, of_the_shop)))
+    assert found.failed == (("must-pass questions",) if refused else ())
+    (reason,) = (r for r in found.reasons if ": must-pass questions: " in r)
+    missing = of_the_shop - asked
+    told = f"; {missing} of {of_the_shop} could not be asked" if missing else ""
+    assert reason.endswith(f"none allowed{told}")
 
 
 def test_two_percent_of_corrected_questions_may_be_lost_and_what_chance_adds() -> None:
