@@ -20,7 +20,8 @@ class LearningSettings(BaseSettings):
         0.4,
         gt=0,
         lt=1,
-        description="of customers and questions kept for the judge, never trained on",
+        description="of customers and questions kept for the judge, never trained on; set it "
+        "once: with another share, questions change sides",
     )
     feedback_age_s: float = Field(
         0.0,
