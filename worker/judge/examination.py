@@ -68,8 +68,7 @@ class Examiner:
         memory = self._memory(policies, champions, must_pass.prompts, exactly, models.judge)
         kept = {name: remembered.kept for name, remembered in memory.items()}
         ours, theirs = paper.answers[CANDIDATE], paper.answers[champions]
-        customers = [prompt.customer for prompt in paper.prompts]
-        variances, gain = _opinion(models, ours, theirs, customers)
+        variances, gain = _opinion(models, ours, theirs, [p.customer for p in paper.prompts])
         kl = policies.kl(paper.prompts, parent)
         measured = replace(
             _before_the_questions(dataset, models),
