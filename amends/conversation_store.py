@@ -157,6 +157,13 @@ class ConversationStore:
         ids = cast(list[str], self._redis.zrevrange(_RECENT, first, first + limit - 1))
         return self.read_many(ids)
 
+    def visitors(self) -> set[str]:
+        """Everybody who has written anything; reads the head of every conversation."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for conversation_id in cast(list[str], self._redis.zrange(_BEGUN, 0, -1)):
+            pipeline.hget(_key(conversation_id), "visitor_id")
+        return {visitor_id for visitor_id in pipeline.execute() if visitor_id is not None}
+
     def begun(self, since: float, until: float, limit: int) -> list[tuple[str, float]]:
         """At most `limit` (conversation_id, time of its first message), answered or not; from
         `since` on, before `until`, in this order."""

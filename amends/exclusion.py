@@ -1,6 +1,6 @@
 """Whom rounds and trials leave out: a rater, or a customer with all that is in their conversations.
 
-Knows no store and no training. A rater is named as feedback names them (an expert's account, a
+Knows no store and no training. A rater is named as feedback names them (the name an expert gave, a
 visitor's id), a customer by the visitor's id. Leaving out a rater leaves out what they judged;
 leaving out a customer leaves out their questions too, and what others judged there.
 """

@@ -18,11 +18,14 @@ Answer = Annotated[
 ]
 
 
+Role = Literal["visitor", "expert"]
+
+
 class Rater(Record):
-    """Who judged: a visitor by visitor_id, an expert by account name."""
+    """Who judged: a visitor by visitor_id, an expert by the name that they gave."""
 
     rater_id: str = Field(min_length=1, max_length=128)
-    role: Literal["visitor", "expert"]
+    role: Role
 
 
 class _Feedback(Record):

@@ -29,7 +29,7 @@ from typing import Literal, TypedDict, cast
 from amends import feedback_scripts as scripts
 from amends.durability import Durability, durability, wait_for_fsync
 from amends.errors import IdempotencyConflict, InvalidInput, NotFound
-from amends.feedback import FEEDBACK, Feedback
+from amends.feedback import FEEDBACK, Feedback, Role
 from amends.store_client import StoreClient
 
 Added = Literal["created", "replaced", "unchanged"]
@@ -170,6 +170,15 @@ class FeedbackStore:
         revision = cast(str | None, self._redis.hget(_run_key(earlier[-1]), feedback_id))
         found = self._revisions({feedback_id: revision}) if revision is not None else []
         return found[0] if found else None
+
+    def raters(self) -> dict[str, Role]:
+        """Everybody who has judged anything, with the role of their newest judgement; reads all."""
+        ids = cast(list[str], self._redis.zrange(_PENDING, 0, -1))
+        ids += cast(list[str], self._redis.hkeys(_COMPLETED))
+        for run_id in self.open_claims():
+            ids += cast(list[str], self._redis.hkeys(_run_key(run_id)))
+        found = self._current(dict.fromkeys(ids))
+        return {given.rater.rater_id: given.rater.role for given in found}
 
     def runs_of(self, feedback_id: str) -> list[int]:
         """Which runs claimed this feedback and did not give it back, in order."""

@@ -1,23 +1,25 @@
 """Who is calling: visitors by a signed, expiring token; staff by one shared token, in the console
 by a cookie.
 
-Knows no route. Invariants: secrets are made once, in files only their owner can read; tokens are
-compared in constant time; a new staff token ends every login, because the login cookie's key
-depends on it.
+Knows no route. Staff say who they are; nothing proves it, for they share the token. Invariants:
+secrets are made once, in files only their owner can read; tokens are compared in constant time; a
+new staff token ends every login, because the login cookie's key depends on it.
 """
 
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import time
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import jwt
 
-from amends.errors import SettingsError
+from amends.errors import InvalidInput, SettingsError
 from amends.record import new_id
 from server.errors import Unauthorized
 from server.settings import ServerSettings
@@ -100,11 +102,14 @@ class Auth:
             return
         raise Unauthorized("expected AMENDS_SERVER_METRICS_TOKEN, or the staff token, as Bearer")
 
-    def log_in(self, token: str) -> str:
-        """The cookie's value for whoever knows the staff token. Raises Unauthorized."""
+    def log_in(self, token: str, name: str) -> str:
+        """The cookie's value for whoever knows the staff token. Raises Unauthorized, InvalidInput
+        (the name).
+        """
         if not self.is_staff(token.strip()):
             raise Unauthorized("this is not the staff token")
-        claims = {"sub": STAFF_NAME, "aud": _STAFF, "exp": int(time.time()) + self.staff_ttl_s}
+        exp = int(time.time()) + self.staff_ttl_s
+        claims = {"sub": staff_name(name), "aud": _STAFF, "exp": exp}
         return jwt.encode({**claims, "jti": secrets.token_urlsafe(16)}, self._staff_key, "HS256")
 
     def login(self, cookie: str) -> StaffLogin:
@@ -118,6 +123,20 @@ def bearer(header: str | None) -> str:
     """The token in an Authorization header, '' when there is none."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def staff_name(given: str) -> str:
+    """The name that somebody of the staff goes by, in one spelling. Raises InvalidInput.
+
+    No colon is in it: feedback ids end in a colon and this name.
+    """
+    name = unicodedata.normalize("NFC", given).strip()
+    if not re.fullmatch(r"[\w .@'-]{1,64}", name):
+        raise InvalidInput(
+            "expected a name of 1 to 64 letters, digits, spaces and . _ @ ' - such as ann, "
+            f"got {given[:80]!r}"
+        )
+    return name
 
 
 def secret_file(path: Path) -> str:

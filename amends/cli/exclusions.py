@@ -71,18 +71,69 @@ def audit(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = Fal
 
 
 def exclude(
-    store: "StoreClient", raters: Iterable[str], customers: Iterable[str], reason: str
+    settings: "Settings",
+    store: "StoreClient",
+    raters: Iterable[str],
+    customers: Iterable[str],
+    reason: str,
+    force: bool,
 ) -> None:
-    """Leave them out from the next round on, whether or not that can begin now."""
+    """Leave them out from the next round on, whether or not that can begin now. NotFound for
+    somebody whom nothing here knows, and then nobody is left out; `force` takes any name.
+    """
     from amends.exclusion_store import ExclusionStore
+    from amends.runs import Runs
 
+    wanted: list[tuple[Kind, str]] = [("rater", name.strip()) for name in raters]
+    wanted += [("customer", name.strip()) for name in customers]
+    if not wanted:
+        return
+    if not force:
+        require_known(settings, store, wanted)
     exclusions = ExclusionStore(store)
-    for name in raters:
-        exclusions.exclude("rater", name, operator(), reason)
-        note(f"Left out from the next round on: rater {name}")
-    for name in customers:
-        exclusions.exclude("customer", name, operator(), reason)
-        note(f"Left out from the next round on: customer {name}")
+    for kind, name in wanted:
+        exclusions.exclude(kind, name, operator(), reason)
+        note(f"Left out from the next round on: {kind} {name}")
+    if live := Runs(store).live():
+        note(
+            f"Run {live.run_id} is live and still learns from them; "
+            f"`amends runs cancel {live.run_id}` ends it."
+        )
+
+
+def require_known(
+    settings: "Settings", store: "StoreClient", wanted: Iterable[tuple["Kind", str]]
+) -> None:
+    """NotFound unless a judgement, a conversation or a round's data manifest names each of them."""
+    from amends.conversation_store import ConversationStore
+    from amends.data_manifest import rater_of
+    from amends.errors import NotFound
+    from amends.feedback_store import FeedbackStore
+    from amends.run_files import read_versions
+
+    try:
+        versions = read_versions(settings.runs_folder, adapter_store(settings).list())
+    except AmendsError:  # no base model yet, so no version that learned from anybody
+        versions = {}
+    learned = [version.data for version in versions.values() if version.data is not None]
+    roles = FeedbackStore(store).raters()
+    experts = {name for name, role in roles.items() if role == "expert"}
+    experts.update(name for data in learned for name in data.expert_shares)
+    raters = {rater_of(one) for data in learned for one in data.all_used()} | roles.keys() | experts
+    customers = {name for data in learned for name in data.customers or ()}
+    customers |= ConversationStore(store).visitors()
+    for kind, name in wanted:
+        if kind == "rater" and name and name not in raters:
+            known = ", ".join(sorted(experts)) or "none"
+            raise NotFound(
+                f"no rater {name!r} has judged anything; known experts: {known}. "
+                "--force leaves the name out all the same"
+            )
+        if kind == "customer" and name and name not in customers:
+            raise NotFound(
+                f"no customer {name!r} has written anything; expected a visitor's id, as the "
+                "console shows it beside a thumb. --force leaves it out all the same"
+            )
 
 
 def say_parent(settings: "Settings", run: "Run") -> None:
@@ -114,7 +165,7 @@ def say_parent(settings: "Settings", run: "Run") -> None:
 def _named(rater: str | None, customer: str | None) -> list[tuple["Kind", str]]:
     found: list[tuple[Kind, str]] = []
     if rater is not None:
-        found.append(("rater", rater))
+        found.append(("rater", rater.strip()))
     if customer is not None:
-        found.append(("customer", customer))
+        found.append(("customer", customer.strip()))
     return found

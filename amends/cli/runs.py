@@ -47,6 +47,9 @@ def train(
             help="Leave out this visitor's conversations and every judgement on them; repeatable.",
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Leave out names, too, that nothing here knows.")
+    ] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Stay and show its progress.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +65,7 @@ def train(
 
     settings = read_settings()
     with opened_store(settings) as (url, store):
-        exclude(store, without_rater or (), without_customer or (), reason)
+        exclude(settings, store, without_rater or (), without_customer or (), reason, force)
         run = Runs(store).create(optimizer, requested_by=operator(), reason=reason)
         JobQueue(url).train(run.run_id)
         if as_json:

@@ -21,7 +21,7 @@ from amends.events import Event
 from amends.feedback import Rating
 from amends.record import now_s
 from amends.runs import Optimizer
-from server.auth import STAFF_COOKIE
+from server.auth import STAFF_COOKIE, STAFF_NAME
 from server.console import lineage, versions, views
 from server.console.pages import FormLogin, Login, Text, back, failed, page
 from server.errors import TooManyRequests, Unauthorized
@@ -60,16 +60,18 @@ def console_app() -> FastAPI:
 
 
 def login_page(request: Request) -> Response:
-    return page(request, "login.html", None)
+    return page(request, "login.html", None, name=STAFF_NAME)
 
 
-def log_in(request: Request, state: StateOf, token: Text = "", next: Text = "") -> Response:
+def log_in(
+    request: Request, state: StateOf, token: Text = "", name: Text = STAFF_NAME, next: Text = ""
+) -> Response:
     limit = state.settings.logins_per_minute
     try:
         state.limits.check(("logins", address_of(request), limit))
-        cookie = state.auth.log_in(token)
-    except (Unauthorized, TooManyRequests) as error:
-        return page(request, "login.html", None, 403, error=str(error))
+        cookie = state.auth.log_in(token, name)
+    except (Unauthorized, TooManyRequests, InvalidInput) as error:
+        return page(request, "login.html", None, 403, error=str(error), name=name, next_page=next)
     # Only ever within the console: `next` came from an address bar.
     inside = next.startswith("/console/") and "\\" not in next and "//" not in next
     response = RedirectResponse(next if inside else "/console/", 303)
@@ -120,7 +122,7 @@ def conversation(request: Request, state: StateOf, login: Login, conversation_id
         "conversation.html",
         login,
         row=views.conversation_row(found, feedback),
-        turns=[views.turn_view(turn, feedback) for turn in found.turns],
+        turns=[views.turn_view(turn, feedback, login.name) for turn in found.turns],
         ratings=[given for given in feedback if isinstance(given, Rating)],
     )
 

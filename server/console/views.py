@@ -70,8 +70,13 @@ class TurnView:
     passages: tuple[Passage, ...]
     created_at: float
     thumb: Thumb | None
-    correction: str | None
-    correction_id: str | None
+    corrections: tuple[Correction, ...]
+    own: str | None  # what the expert who looks has written already
+
+    @property
+    def asks(self) -> bool:
+        """Somebody was unhappy with it and no expert has answered yet."""
+        return self.thumb is not None and self.thumb.value < 0 and not self.corrections
 
 
 @dataclass(frozen=True)
@@ -142,10 +147,12 @@ def conversation_row(conversation: Conversation, feedback: Sequence[Feedback]) -
     )
 
 
-def turn_view(turn: Turn, feedback: Sequence[Feedback]) -> TurnView:
+def turn_view(turn: Turn, feedback: Sequence[Feedback], expert: str) -> TurnView:
+    """As this expert sees it."""
     own = [given for given in feedback if getattr(given, "turn_id", None) == turn.turn_id]
     thumbs = [given for given in own if isinstance(given, Thumb)]
-    corrections = [given for given in own if isinstance(given, Correction)]
+    corrections = tuple(given for given in own if isinstance(given, Correction))
+    written = [given.response for given in corrections if given.rater.rater_id == expert]
     notes = [_ORIGINS[turn.origin]]
     notes += ["cut off by the visitor"] if turn.finish_reason == "cancelled" else []
     notes += ["cut at the longest length"] if turn.finish_reason == "length" else []
@@ -159,8 +166,8 @@ def turn_view(turn: Turn, feedback: Sequence[Feedback]) -> TurnView:
         passages=turn.passages,
         created_at=turn.created_at,
         thumb=thumbs[-1] if thumbs else None,
-        correction=corrections[-1].response if corrections else None,
-        correction_id=corrections[-1].feedback_id if corrections else None,
+        corrections=corrections,
+        own=written[-1] if written else None,
     )
 
 

@@ -10,7 +10,7 @@ from fastapi import Depends, Header, Request
 from fastapi.security import HTTPBearer
 from starlette.requests import HTTPConnection
 
-from server.auth import STAFF_NAME, bearer
+from server.auth import STAFF_NAME, bearer, staff_name
 from server.state import State
 
 # Only so that OpenAPI says it; the checks are ours, because both kinds of token look alike.
@@ -37,10 +37,19 @@ def _visitor(
 
 
 def _staff(
-    request: Request, state: StateOf, _: Annotated[object, Depends(_documented)] = None
+    request: Request,
+    state: StateOf,
+    name: Annotated[
+        str,
+        Header(
+            alias="Amends-Staff-Name",
+            description="who judges or decides, in UTF-8; recorded, and proves nothing",
+        ),
+    ] = STAFF_NAME,
+    _: Annotated[object, Depends(_documented)] = None,
 ) -> str:
     state.auth.require_staff(bearer(request.headers.get("authorization")))
-    return STAFF_NAME
+    return staff_name(name.encode("latin-1").decode("utf-8", "replace"))  # ASGI reads Latin-1
 
 
 def _metrics_reader(

@@ -11,6 +11,7 @@ import pytest
 
 from amends.adapter_store import AdapterStore
 from amends.base_model import base_hash
+from amends.conversation_store import ConversationStore
 from amends.correction_outcomes import CorrectionOutcome, CorrectionOutcomes
 from amends.data_manifest import DataManifest
 from amends.feedback import Correction, Rater, Thumb
@@ -224,13 +225,35 @@ def test_what_changed_beside_the_base_model_is_said_not_to_be_known(
     assert "What changed is not known: it was judged beside the base model" in shown
 
 
-def test_a_live_run_does_not_lose_the_exclusion(amends: Amends) -> None:
+def test_a_live_run_does_not_lose_the_exclusion(amends: Amends, redis: StoreClient) -> None:
+    conversations = ConversationStore(redis)
+    conversations.add_message(conversations.open("v1").conversation_id, "m", "Hello?")
     amends("train")
     refused = amends("train", "--without-customer", "v1", code=1)
     assert "wait for its end, or cancel it" in refused.stderr
     assert "customer v1" in refused.stderr
+    assert "Run 1 is live and still learns from them; `amends runs cancel 1`" in refused.stderr
     amends("runs", "cancel", "1")
     assert "Without customer v1." in amends("train").stdout
+
+
+def test_who_has_judged_and_written_nothing_is_left_out_only_by_force(
+    amends: Amends, train: Round, adapters: AdapterStore, redis: StoreClient
+) -> None:
+    give(redis)
+    refused = amends("train", "--without-rater", "bob", "--without-rater", "typo", code=1).stderr
+    assert "no rater 'typo' has judged anything; known experts: ann, bob." in refused
+    assert "no customer 'v9'" in amends("train", "--without-customer", "v9", code=1).stderr
+    assert "Nobody is left out" in amends("exclusions", "list").stdout
+    assert Runs(redis).list() == []
+    forced = amends("train", "--without-rater", " typo ", "--force").stdout
+    assert "Without rater typo." in forced
+    amends("runs", "cancel", "1")
+    two_rounds(train, adapters)
+    redis.flushdb()  # a manifest still knows
+    assert "Without customer v2." in amends("train", "--without-customer", "v2").stdout
+    amends("runs", "cancel", "1")
+    assert "rater ann" in amends("train", "--without-rater", "ann").stdout
 
 
 def test_what_does_not_exist_is_named_with_what_does(

@@ -68,6 +68,26 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_of_other_sites(server: Runnin
     assert STAFF_TOKEN not in cookie
 
 
+def test_what_is_written_in_the_console_is_stored_under_the_name_given_at_the_login(
+    server: RunningServer, visitor: Visitor
+) -> None:
+    answer = visitor.ask(QUESTION)
+    server.http.follow_redirects = True
+    assert 'name="name" value="staff" required' in server.http.get("/console/login").text
+    data = {"token": STAFF_TOKEN, "name": "ann:bob"}
+    refused = server.http.post("/console/login", data=data)
+    assert refused.status_code == 403 and "expected a name" in refused.text
+    for name, text in (("ann", "You have 45 days."), ("bob", "45 days.")):
+        server.http.post("/console/login", data={**data, "name": name})
+        page = server.http.get(f"/console/conversations/{answer.conversation_id}")
+        assert "Change your correction" not in page.text
+        form = {"csrf": csrf(page), "response": text}
+        page = server.http.post(f"/console/turns/{answer.turn_id}/correction", data=form)
+        assert f"Corrected by {name}" in page.text and "Change your correction" in page.text
+    assert "Corrected by ann" in page.text
+    assert server.state.feedback.raters() == {"ann": "expert", "bob": "expert"}
+
+
 @pytest.mark.parametrize("wanted", ["https://evil.example", "//evil", "/console//evil", "/"])
 def test_a_login_leads_only_into_the_console(server: RunningServer, wanted: str) -> None:
     answer = server.http.post("/console/login", data={"token": STAFF_TOKEN, "next": wanted})

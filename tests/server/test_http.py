@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import jwt
 import pytest
 
@@ -189,6 +190,26 @@ def test_a_correction_is_stored_under_the_experts_name(
     ).json()
     assert page["feedback"][0]["response"] == "30 days."
     assert page["feedback"][0]["rater"] == {"rater_id": "staff", "role": "expert"}
+
+
+def test_staff_are_recorded_under_the_name_that_they_give(
+    server: RunningServer, visitor: Visitor
+) -> None:
+    turn_id = visitor.ask(QUESTION).turn_id
+    path = f"/v1/turns/{turn_id}/corrections"
+
+    def correct(name: str) -> httpx.Response:
+        headers = {**server.staff, "Amends-Staff-Name": name.encode()}
+        return server.http.post(path, json={"response": "30 days."}, headers=headers)
+
+    assert correct("Zoë O'Neil").json()["feedback_id"] == f"correction:{turn_id}:Zoë O'Neil"
+    for name in ("ann:bob", "x" * 65, "<b>"):
+        refused = correct(name)
+        assert refused.status_code == 422
+        assert "expected a name of 1 to 64 letters" in refused.json()["error"]["message"]
+    headers = {**server.staff, "Amends-Staff-Name": "ann"}
+    run = server.http.post("/v1/runs", json={}, headers=headers).json()
+    assert run["requested_by"] == "ann"
 
 
 def test_conversations_are_listed_newest_first_page_by_page(server: RunningServer) -> None:
