@@ -3,6 +3,8 @@
 Knows requests; amends/lineage_records.py looks it up, lineage_views.py says it in words.
 """
 
+from typing import Any
+
 from fastapi import Request
 from starlette.responses import Response
 
@@ -10,6 +12,7 @@ from amends.errors import NotFound
 from amends.lineage_records import Archive, of_adapter, of_feedback
 from server.console import lineage_views as views
 from server.console.pages import Login, page
+from server.console.views import examined, never_learned
 from server.routes.callers import StateOf
 from server.state import State
 
@@ -23,7 +26,23 @@ def version(request: Request, state: StateOf, login: Login, version: int) -> Res
 
 def feedback(request: Request, state: StateOf, login: Login, feedback_id: str) -> Response:
     found = of_feedback(feedback_id, _archive(state))
-    return page(request, "feedback.html", login, found=found, view=views.feedback_view(found))
+    view = views.feedback_view(found)
+    never = "" if view.carried else _never_learned(found["record"], state)
+    return page(request, "feedback.html", login, found=found, view=view, never=never)
+
+
+def _never_learned(record: dict[str, Any] | None, state: State) -> str:
+    """Why no round learns from the judgement; of a rating, when that holds for every turn."""
+    if record is None:
+        return ""
+    try:
+        turns = state.conversations.read(record["conversation_id"]).turns
+    except NotFound:
+        return ""
+    asked = examined(state.knowledge.questions)
+    about = record.get("turn_id")
+    reasons = [never_learned(turn, asked) for turn in turns if about in (None, turn.turn_id)]
+    return reasons[0] if reasons and all(reasons) else ""
 
 
 def _archive(state: State) -> Archive:

@@ -117,12 +117,13 @@ def conversations(
 def conversation(request: Request, state: StateOf, login: Login, conversation_id: str) -> Response:
     found = state.conversations.read(conversation_id)
     feedback = state.feedback.of_conversation(conversation_id)
+    examined = views.examined(state.knowledge.questions)
     return page(
         request,
         "conversation.html",
         login,
         row=views.conversation_row(found, feedback),
-        turns=[views.turn_view(turn, feedback, login.name) for turn in found.turns],
+        turns=[views.turn_view(turn, feedback, login.name, examined) for turn in found.turns],
         ratings=[given for given in feedback if isinstance(given, Rating)],
     )
 
@@ -138,9 +139,11 @@ def post_correction(
             f"expected a correction of at most {MAX_MESSAGE_BYTES} characters, "
             f"got {len(response)}; shorten it"
         )
-    conversation_id = state.conversations.turn(turn_id).conversation_id
+    turn = state.conversations.turn(turn_id)
+    if reason := views.never_learned(turn, views.examined(state.knowledge.questions)):
+        raise InvalidInput(reason)
     correct(state, turn_id, login.name, response)
-    return back(f"/console/conversations/{conversation_id}", "corrected", f"turn-{turn_id}")
+    return back(f"/console/conversations/{turn.conversation_id}", "corrected", f"turn-{turn_id}")
 
 
 def runs(request: Request, state: StateOf, login: Login) -> Response:

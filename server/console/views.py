@@ -4,12 +4,14 @@ Pure: no request, no store, no template. Invariant: every number and label that 
 decided here.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from amends.conversation import Conversation, Passage, Turn
 from amends.events import Event, Log, Metrics, Sample, Samples, StageFinished, StageStarted
 from amends.feedback import Correction, Feedback, Rating, Thumb
+from amends.knowledge import Question
 from amends.runs import Run, State
 from server.console.wording import number
 
@@ -36,6 +38,12 @@ _ORIGINS = {
     "policy": "",
     "no_passage": "no document fitted",
     "other_language": "another language",
+}
+_NEVER_LEARNED = {
+    "no_passage": "A rule wrote this, because no document fitted: add a document instead.",
+    "other_language": "A rule wrote this to who writes another language: no round learns from it.",
+    "cancelled": "The visitor stopped this answer; rounds learn from whole answers only.",
+    "examined": "This question examines each version; it is never learned from.",
 }
 BAD_RATING = 2
 
@@ -72,6 +80,7 @@ class TurnView:
     thumb: Thumb | None
     corrections: tuple[Correction, ...]
     own: str | None  # what the expert who looks has written already
+    never: str  # why no round learns from it, where none does
 
     @property
     def asks(self) -> bool:
@@ -147,8 +156,30 @@ def conversation_row(conversation: Conversation, feedback: Sequence[Feedback]) -
     )
 
 
-def turn_view(turn: Turn, feedback: Sequence[Feedback], expert: str) -> TurnView:
-    """As this expert sees it."""
+def examined(questions: Iterable[Question]) -> frozenset[str]:
+    """The must-pass questions, to be compared with what visitors ask."""
+    return frozenset(_same(question.question) for question in questions if question.must_pass)
+
+
+def never_learned(turn: Turn, examined: Collection[str]) -> str:
+    """Why no round learns from judgements of the turn, '' where one may. Knows must-pass questions
+    word by word; rounds leave them out in other words, too.
+    """
+    if turn.origin != "policy":
+        return _NEVER_LEARNED[turn.origin]
+    if turn.finish_reason == "cancelled":
+        return _NEVER_LEARNED["cancelled"]
+    return _NEVER_LEARNED["examined"] if _same(turn.message) in examined else ""
+
+
+def _same(question: str) -> str:
+    return " ".join(re.findall(r"\w+", question.casefold()))
+
+
+def turn_view(
+    turn: Turn, feedback: Sequence[Feedback], expert: str, examined: Collection[str]
+) -> TurnView:
+    """As this expert sees it; `examined` as never_learned has it."""
     own = [given for given in feedback if getattr(given, "turn_id", None) == turn.turn_id]
     thumbs = [given for given in own if isinstance(given, Thumb)]
     corrections = tuple(given for given in own if isinstance(given, Correction))
@@ -168,6 +199,7 @@ def turn_view(turn: Turn, feedback: Sequence[Feedback], expert: str) -> TurnView
         thumb=thumbs[-1] if thumbs else None,
         corrections=corrections,
         own=written[-1] if written else None,
+        never=never_learned(turn, examined),
     )
 
 

@@ -1,8 +1,10 @@
 """The console, through the real application, as a browser without scripts would use it."""
 
 import html
+import json
 import re
 import shutil
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +15,7 @@ from amends.canary import CanaryReport
 from amends.cli.app import app
 from amends.conversation import Turn
 from amends.events import Log, Metrics, Sample, Samples, StageFinished, StageStarted
+from amends.feedback import Rater, Rating, Thumb
 from amends.record import new_id, now_s
 from amends.verdict import Verdict
 from server.console.wording import duration
@@ -182,6 +185,44 @@ def test_a_bad_judgement_is_marked_until_it_is_corrected(
     assert "The correction is stored" in stored.text and "You have 45 days." in stored.text
     assert "row look" not in console.get("/console/").text
     assert server.state.feedback.counts()["correction"]["pending"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"origin": "no_passage"}, "add a document instead"),
+        ({"origin": "other_language"}, "writes another language"),
+        ({"finish_reason": "cancelled"}, "The visitor stopped this answer"),
+        ({"message": "how long is the RETURN window"}, "This question examines each version"),
+    ],
+)
+def test_what_no_round_learns_from_is_not_asked_for(
+    shop: Path, start_server: StartServer, change: dict[str, str], says: str
+) -> None:
+    asked = {"id": "1", "question": QUESTION, "must_pass": True, "intent": "returns"}
+    (shop / "questions.jsonl").write_text(json.dumps(asked))
+    server = start_server()
+    stores = server.state.conversations, server.state.feedback
+    place = stores[0].open("v1").conversation_id
+    turn = a_turn(place, "Where are you?").model_copy(update=change)
+    stores[0].append(turn)
+    by = Rater(rater_id="v1", role="visitor")
+    judged = {"conversation_id": place, "rater": by, "given_at": now_s()}
+    thumb = Thumb(**judged, turn_id=turn.turn_id, value=-1)
+    rating = Rating(**judged, value=1)
+    server.http.post("/console/login", data={"token": STAFF_TOKEN})
+    page = server.http.get(f"/console/conversations/{place}")
+    assert says in page.text and "The next round learns from it" not in page.text
+    form = {"csrf": csrf(page), "response": "30 days."}
+    refused = server.http.post(f"/console/turns/{turn.turn_id}/correction", data=form)
+    assert refused.status_code == 422 and says in refused.text
+    for given in (thumb, rating):
+        stores[1].add(given)
+        told = server.http.get(f"/console/feedback/{given.feedback_id}").text
+        assert says in told and "sees it" not in told
+    stores[0].append(a_turn(place, "Where are you?"))
+    told = server.http.get(f"/console/feedback/{rating.feedback_id}").text
+    assert says not in told and "sees it" in told
 
 
 def test_an_empty_correction_is_refused(
