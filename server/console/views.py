@@ -60,12 +60,7 @@ class ConversationRow:
     thumbs_up: int
     rating: int | None
     corrected: int
-
-    @property
-    def needs_look(self) -> bool:
-        """Somebody was unhappy and no expert has answered yet."""
-        bad = self.thumbs_down > 0 or (self.rating is not None and self.rating <= BAD_RATING)
-        return bad and not self.corrected
+    needs_look: bool  # somebody was unhappy, and no expert has answered that
 
 
 @dataclass(frozen=True)
@@ -141,18 +136,23 @@ class RunDetails:
 
 
 def conversation_row(conversation: Conversation, feedback: Sequence[Feedback]) -> ConversationRow:
-    thumbs = [given.value for given in feedback if isinstance(given, Thumb)]
-    ratings = [given.value for given in feedback if isinstance(given, Rating)]
+    thumbs = [given for given in feedback if isinstance(given, Thumb)]
+    ratings = [given for given in feedback if isinstance(given, Rating)]
+    corrected = {given.turn_id: given.given_at for given in feedback if given.kind == "correction"}
+    last = max(corrected.values(), default=0.0)
+    values = [thumb.value for thumb in thumbs]
     turns = conversation.turns
     return ConversationRow(
         conversation_id=conversation.conversation_id,
         first_message=turns[0].message if turns else "",
         turns=len(turns),
         last_at=turns[-1].created_at if turns else conversation.opened_at,
-        thumbs_down=thumbs.count(-1),
-        thumbs_up=thumbs.count(1),
-        rating=min(ratings) if ratings else None,
-        corrected=sum(isinstance(given, Correction) for given in feedback),
+        thumbs_down=values.count(-1),
+        thumbs_up=values.count(1),
+        rating=min((rating.value for rating in ratings), default=None),
+        corrected=len(corrected),
+        needs_look=any(thumb.value < 0 and thumb.turn_id not in corrected for thumb in thumbs)
+        or any(one.value <= BAD_RATING and one.given_at > last for one in ratings),
     )
 
 

@@ -13,11 +13,12 @@ import typer
 from amends.adapter_store import AdapterStore
 from amends.canary import CanaryReport
 from amends.cli.app import app
-from amends.conversation import Turn
+from amends.conversation import Conversation, Turn
 from amends.events import Log, Metrics, Sample, Samples, StageFinished, StageStarted
-from amends.feedback import Rater, Rating, Thumb
+from amends.feedback import Correction, Feedback, Rater, Rating, Role, Thumb
 from amends.record import new_id, now_s
 from amends.verdict import Verdict
+from server.console.views import conversation_row
 from server.console.wording import duration
 from tests.server.conftest import StartServer
 from tests.server.published import publish
@@ -185,6 +186,28 @@ def test_a_bad_judgement_is_marked_until_it_is_corrected(
     assert "The correction is stored" in stored.text and "You have 45 days." in stored.text
     assert "row look" not in console.get("/console/").text
     assert server.state.feedback.counts()["correction"]["pending"] == 1
+
+
+def test_one_correction_does_not_hide_another_complaint() -> None:
+    turns = [a_turn("c", "Where?"), a_turn("c", "When?")]
+    talk = Conversation(conversation_id="c", visitor_id="v", opened_at=0.0, turns=tuple(turns))
+
+    def judged(at: float, turn: Turn | None = None, role: Role = "visitor") -> Feedback:
+        given = {"conversation_id": "c", "rater": Rater(rater_id=role, role=role), "given_at": at}
+        if turn is None:
+            return Rating(**given, value=2)
+        if role == "expert":
+            return Correction(**given, turn_id=turn.turn_id, response="30 days.")
+        return Thumb(**given, turn_id=turn.turn_id, value=-1)
+
+    def looks(*feedback: Feedback) -> bool:
+        return conversation_row(talk, feedback).needs_look
+
+    down = [judged(1.0, turn) for turn in turns]
+    fixed = [judged(2.0, turn, "expert") for turn in turns]
+    assert looks(*down) and looks(*down, fixed[0]) and not looks(*down, *fixed)
+    assert looks(judged(1.0)) and looks(fixed[0], judged(3.0))
+    assert not looks(judged(1.0), fixed[0]) and not looks()
 
 
 @pytest.mark.parametrize(
