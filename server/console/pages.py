@@ -46,13 +46,14 @@ def login_of(request: Request, state: StateOf) -> StaffLogin:
 Login = Annotated[StaffLogin, Depends(login_of)]
 
 
-def _form_login(login: Login, csrf: Annotated[str, Form()] = "") -> StaffLogin:
+def form_login(login: Login, csrf: Annotated[str, Form()] = "") -> StaffLogin:
+    """Whose form it is. Raises Unauthorized, Forbidden."""
     if csrf != login.csrf:
         raise Forbidden("this form is from another login; go back, reload the page, send it again")
     return login
 
 
-FormLogin = Annotated[StaffLogin, Depends(_form_login)]
+FormLogin = Annotated[StaffLogin, Depends(form_login)]
 Text = Annotated[str, Form()]
 
 

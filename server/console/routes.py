@@ -23,8 +23,8 @@ from amends.record import now_s
 from amends.runs import Optimizer
 from server.auth import STAFF_COOKIE, STAFF_NAME
 from server.console import lineage, versions, views
-from server.console.pages import FormLogin, Login, Text, back, failed, page
-from server.errors import TooManyRequests, Unauthorized
+from server.console.pages import FormLogin, Login, Text, back, failed, form_login, login_of, page
+from server.errors import Forbidden, TooManyRequests, Unauthorized
 from server.routes.callers import StateOf, address_of
 from server.routes.feedback import correct
 from server.routes.runs import start
@@ -129,8 +129,15 @@ def conversation(request: Request, state: StateOf, login: Login, conversation_id
 
 
 def post_correction(
-    state: StateOf, login: FormLogin, turn_id: str, response: Text = ""
+    request: Request, state: StateOf, turn_id: str, response: Text = "", csrf: Text = ""
 ) -> Response:
+    login = None
+    try:
+        login = login_of(request, state)
+        form_login(login, csrf)
+    except (Unauthorized, Forbidden):  # what was written is not lost
+        values = {"turn_id": turn_id, "response": response}
+        return page(request, "unsent.html", login, 403, **values)
     response = response.strip()
     if not response:
         raise InvalidInput("expected the answer that should have been given, got an empty one")

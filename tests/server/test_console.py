@@ -92,6 +92,29 @@ def test_what_is_written_in_the_console_is_stored_under_the_name_given_at_the_lo
     assert server.state.feedback.raters() == {"ann": "expert", "bob": "expert"}
 
 
+def test_a_wrong_token_does_not_lose_the_page_that_was_wanted(server: RunningServer) -> None:
+    data = {"token": "x", "name": "ann", "next": "/console/versions"}
+    page = server.http.post("/console/login", data=data).text
+    assert 'name="next" value="/console/versions"' in page and 'value="ann"' in page
+
+
+def test_a_correction_survives_the_end_of_the_login(
+    server: RunningServer, visitor: Visitor
+) -> None:
+    path = f"/console/turns/{visitor.ask(QUESTION).turn_id}/correction"
+    written = {"response": "You have <45> days."}
+    kept = server.http.post(path, data={**written, "csrf": "0" * 64})
+    assert kept.status_code == 403 and "The login has ended" in kept.text
+    server.http.post("/console/login", data={"token": STAFF_TOKEN})
+    again = server.http.post(path, data=written)  # the kept page's form, which has no login's token
+    for page in (kept, again):
+        assert "You have &lt;45&gt; days.</textarea>" in page.text and path in page.text
+    assert again.status_code == 403 and "from another login" in again.text
+    assert server.state.feedback.counts()["correction"]["pending"] == 0
+    stored = server.http.post(path, data={**written, "csrf": csrf(again)})
+    assert stored.status_code == 303
+
+
 @pytest.mark.parametrize("wanted", ["https://evil.example", "//evil", "/console//evil", "/"])
 def test_a_login_leads_only_into_the_console(server: RunningServer, wanted: str) -> None:
     answer = server.http.post("/console/login", data={"token": STAFF_TOKEN, "next": wanted})
