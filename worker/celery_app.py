@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from amends.errors import SettingsError
 from amends.jobs import MAYBE_START, RECONCILE, TRANSPORT_OPTIONS, WATCH_CANARY, queue_app
-from amends.settings import Settings
+from amends.settings import Settings, from_environment
 from worker.canary.settings import CanarySettings
 from worker.settings import WorkerSettings
 from worker.shutdown import shutdown_flag
@@ -81,4 +81,6 @@ def _raise_flag(**_: object) -> None:
     shutdown_flag.set()
 
 
-app = make_app(Settings(), WorkerSettings(), CanarySettings())
+app = make_app(
+    from_environment(Settings), from_environment(WorkerSettings), from_environment(CanarySettings)
+)

@@ -7,8 +7,8 @@ version is published at most once per run; the run's end is recorded after the v
 In a team (worker/ppo/team.py) only the first process does this; the others help with its PPO.
 
 Exit codes: 0 the run ended as CANDIDATE or REJECTED, 10 stopped after a checkpoint, 11 the lease
-was lost, 12 the data were refused (the last line says why), anything else is a crash to be tried
-again.
+was lost, 12 the data or the settings were refused (the last line says why), anything else is a
+crash to be tried again.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from amends.lora import Lora, LoraShape, load_lora, save_lora
 from amends.prompt import PromptRenderer
 from amends.run_files import write_outcomes
 from amends.runs import Ended, Run, Runs
-from amends.settings import Settings
+from amends.settings import Settings, from_environment
 from amends.store_client import StoreClient, connect
 from amends.verdict import Verdict
 from worker.canary.proposal import propose
@@ -81,7 +81,7 @@ def main() -> int:
     parser.add_argument("--run", type=int, required=True, help="the claimed run")
     parser.add_argument("--epoch", type=int, required=True, help="its fencing epoch")
     arguments = parser.parse_args()
-    settings = Settings()
+    settings = from_environment(Settings)
     if settings.redis_url is None:
         raise SettingsError("the trainer needs AMENDS_REDIS_URL")
     model = ensure_base_model(settings)
@@ -105,7 +105,7 @@ def main() -> int:
     except LeaseLost as lost:
         log.warning("%s", lost)
         return LEASE_LOST
-    except (NotEnoughData, LearningFailed) as refused:
+    except (NotEnoughData, LearningFailed, SettingsError) as refused:
         print(refused, file=sys.stderr)
         if team.size > 1:  # the launcher keeps our exit code to itself
             stores.runs.finish(arguments.run, arguments.epoch, "FAILED", error=str(refused))
@@ -120,7 +120,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
         return
     folder = settings.runs_folder / str(run.run_id)
     report = RunReporter(run, stores.runs, stores.events, stores.activity, folder, settings.threads)
-    learning = LearningSettings()
+    learning, thresholds = from_environment(LearningSettings), from_environment(GateThresholds)
     knowledge = Knowledge.load(folder_of(settings))
     sources = Sources(stores.feedback, stores.conversations, stores.adapters)
     try:
@@ -142,7 +142,7 @@ def _perform(run: Run, stores: Stores, settings: Settings, model: Path, team: Te
                 previous_reward=_previous_reward(stores.adapters, settings, shape),
                 optimizer=run.optimizer,
                 settings=learning,
-                thresholds=GateThresholds(),
+                thresholds=thresholds,
                 folder=inputs.work_folder,
                 report=report,
                 team=team,
@@ -225,8 +225,9 @@ def _finish(run: Run, stores: Stores, settings: Settings, manifest: Manifest) ->
     verdict = manifest.verdict
     passed = verdict is not None and verdict.passed
     if passed:
+        canary = from_environment(CanarySettings)
         stores.runs.check(run.run_id, run.epoch)
-        told = propose(stores.adapters, manifest, f"run {run.run_id}", CanarySettings())
+        told = propose(stores.adapters, manifest, f"run {run.run_id}", canary)
         if told is not None:
             stores.events.publish(run.run_id, Log(text=told))
     state: Ended = "CANDIDATE" if passed else "REJECTED"

@@ -13,7 +13,12 @@ from typing import Literal
 
 import typer
 
-from amends.cli.install import base_model_at_hand, opened_store, read_settings
+from amends.cli.install import (
+    base_model_at_hand,
+    misspelt_variables,
+    opened_store,
+    read_settings,
+)
 from amends.cli.output import AsJson, console, print_json
 from amends.cli.up import CannotStart, Host, Port, is_up, policy_version, require_free_port
 from amends.errors import AmendsError
@@ -37,8 +42,8 @@ class Finding:
 
 
 def doctor(host: Host = "127.0.0.1", port: Port = 8765, as_json: AsJson = False) -> None:
-    """Check Python, torch, memory, disk, base model, store, port, workers, documents, adapters,
-    and replicas of vLLM where visitors are answered by them.
+    """Check settings, Python, torch, memory, disk, base model, store, port, workers, documents,
+    adapters, and replicas of vLLM where visitors are answered by them.
 
     Exit code 1 when anything fails; warnings do not count.
     """
@@ -58,6 +63,7 @@ def doctor(host: Host = "127.0.0.1", port: Port = 8765, as_json: AsJson = False)
 
 def examine(settings: Settings, host: str, port: int) -> Iterator[Finding]:
     """The findings, each as soon as it is known."""
+    yield attempt("settings", variables)
     yield python()
     yield torch_build(settings)
     yield memory()
@@ -78,6 +84,12 @@ def attempt(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except AmendsError as error:
         return Finding(name, "fail", str(error))
+
+
+def variables() -> Finding:
+    if lines := misspelt_variables():
+        return Finding("settings", "warn", ", ".join(lines), "correct the name, or unset it")
+    return Finding("settings", "ok", "every program can start with these")
 
 
 def python() -> Finding:

@@ -4,33 +4,56 @@ Knows no command. Invariant: a failure to open one of them is an AmendsError tha
 """
 
 import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from amends.cli.output import Bars
-from amends.errors import ModelUnavailable, SettingsError
-from amends.settings import Settings
+from amends.errors import ModelUnavailable
+from amends.settings import Settings, from_environment, variable_of
 
 if TYPE_CHECKING:  # both cost a good part of a second, and `amends --help` needs neither
     from amends.adapter_store import AdapterStore
     from amends.store_client import StoreClient
 
+# By name, because what is shared imports no program.
+SETTINGS = (
+    "amends.settings:Settings",
+    "server.settings:ServerSettings",
+    "worker.settings:WorkerSettings",
+    "worker.learning_settings:LearningSettings",
+    "worker.judge.thresholds:GateThresholds",
+    "worker.canary.settings:CanarySettings",
+)
+NO_SETTINGS = ("AMENDS_BENCH_DATA", "AMENDS_STORE_PASSWORD")  # of the Makefile, of docker/
 STAGES = {"download": "Downloading the base model", "convert": "Converting it, once"}
 
 
 def read_settings() -> Settings:
     """Settings from the environment. Raises SettingsError that names the variable."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        what = f"AMENDS_{name}={first['input']}: " if name else ""
-        raise SettingsError(f"{what}{first['msg']}") from None
+    return from_environment(Settings)
+
+
+def misspelt_variables() -> list[str]:
+    """A line for each AMENDS_ variable that no program reads. Raises SettingsError for the first
+    that a program would refuse once it is started.
+    """
+    known = set(NO_SETTINGS)
+    for place in SETTINGS:
+        module, name = place.split(":")
+        kind = getattr(import_module(module), name)
+        from_environment(kind)
+        known.update(variable_of(kind, field) for field in kind.model_fields)
+    found = []
+    for name in sorted(os.environ):
+        if name.upper().startswith("AMENDS_") and name.upper() not in known:
+            near = get_close_matches(name.upper(), known, 1)
+            found.append(f"no program reads {name}" + (f"; {near[0]} is one" if near else ""))
+    return found
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import typer
 from rich.panel import Panel
 from rich.table import Table
 
-from amends.cli.install import fetched_base_model, opened_store, read_settings
+from amends.cli.install import fetched_base_model, misspelt_variables, opened_store, read_settings
 from amends.cli.output import console, note
 from amends.errors import AmendsError, NotFound, StoreUnavailable
 from amends.settings import Settings
@@ -58,6 +58,8 @@ def up(host: Host = "127.0.0.1", port: Port = 8765, only: Only = None) -> None:
     Ctrl-C.
     """
     settings = read_settings()
+    for line in misspelt_variables():
+        note(f"warning: {line}")
     with only_one(settings.home), sigterm_unwinds():
         if only != "workers":
             require_free_port(host, port)

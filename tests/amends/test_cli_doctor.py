@@ -5,12 +5,15 @@ import socket
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from amends.cli import app
 from tests.amends.command_line import Amends
 from tests.amends.engine.remote.vllm_peer import VllmPeer
 from tests.tiny_model import make_tiny_gpt_neox
 
 PARTS = [
+    "settings",
     "python",
     "torch",
     "memory",
@@ -44,6 +47,23 @@ def test_every_part_has_a_finding_and_advice_unless_it_is_ok(
     assert by_name["torch"]["state"] == "warn"
     assert "AMENDS_THREADS=" in by_name["torch"]["advice"]
     assert all(f["advice"] for f in findings if f["state"] == "warn")
+
+
+def test_settings_of_the_programs_are_checked_before_they_start(
+    amends: Amends, port: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AMENDS_REDIS_URL")
+
+    def finding() -> dict[str, str]:
+        found = json.loads(CliRunner().invoke(app, ("doctor", "--port", port, "--json")).stdout)
+        return next(one for one in found if one["name"] == "settings")
+
+    assert finding()["state"] == "ok"
+    monkeypatch.setenv("AMENDS_LEARN_SEAD", "1")
+    assert finding()["state"] == "warn"
+    assert finding()["found"] == "no program reads AMENDS_LEARN_SEAD; AMENDS_LEARN_SEED is one"
+    monkeypatch.setenv("AMENDS_GATE_MAX_KL", "far")
+    assert finding()["state"] == "fail" and finding()["found"].startswith("AMENDS_GATE_MAX_KL=far:")
 
 
 def test_workers_that_do_not_answer_and_broken_documents_fail(

@@ -215,6 +215,32 @@ def test_something_else_that_answers_on_the_port_is_no_server_of_ours(body: byte
         assert up.policy_version("127.0.0.1", port) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("AMENDS_SERVER_TEMPERATURE", "9", "=9: Input should be less than or equal to 2"),
+        ("AMENDS_STAFF_TOKEN", "tooshort", ": String should have at least 16 characters"),
+        ("AMENDS_WORKER_LEASE_S", "many", "=many: Input should be a valid number"),
+        ("AMENDS_LEARN_SEED", "abc", "=abc: Input should be a valid integer"),
+        ("AMENDS_LEARN_REWARD_LAYERS", "half", ": expected JSON"),
+        ("AMENDS_GATE_MAX_KL", "far", "=far: Input should be a valid number"),
+        ("AMENDS_CANARY_SHARE", "3", "=3: Input should be less than 1"),
+    ],
+)
+def test_what_a_program_would_refuse_is_said_before_anything_starts(
+    amends: Amends,
+    amends_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    says: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    said = amends("up", code=1).stderr
+    assert said.startswith(f"error: {name}{says}") and said.count("\n") == 1
+    assert "tooshort" not in said and not amends_home.exists()
+
+
 def test_a_taken_port_is_said_before_anything_starts(amends: Amends, amends_home: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

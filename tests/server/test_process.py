@@ -112,7 +112,7 @@ def test_the_embedded_store_ends_with_the_server(start: Start, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("environment", "code", "text"),
     [
-        ({"AMENDS_SERVER_PORT": "x"}, 2, "port"),
+        ({"AMENDS_SERVER_PORT": "x"}, 2, "AMENDS_SERVER_PORT=x: Input should be a valid integer"),
         ({"AMENDS_STAFF_TOKEN": "short"}, 2, "16 characters"),
         ({"AMENDS_KNOWLEDGE": "/nonexistent"}, 1, "shop.json"),
         ({"AMENDS_REDIS_URL": "redis://127.0.0.1:1/0"}, 1, "cannot start"),

@@ -38,6 +38,11 @@ def test_without_a_store_the_worker_says_which_variable_to_set() -> None:
     assert "AMENDS_REDIS_URL" in result.stderr.splitlines()[-1]
 
 
+def test_a_wrong_setting_is_named_in_the_last_line() -> None:
+    result = _python("import worker.celery_app", AMENDS_CANARY_SHARE="3")
+    assert "AMENDS_CANARY_SHARE=3: Input should be less than 1" in result.stderr.splitlines()[-1]
+
+
 def test_the_settings_that_keep_jobs_alive_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMENDS_REDIS_URL", "redis://127.0.0.1:1/0")
     from worker.celery_app import make_app
