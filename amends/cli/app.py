@@ -1,6 +1,7 @@
 """Puts the commands together and turns an AmendsError of any of them into one red line.
 
-Knows no store and no model. Invariant: an error that Amends raises on purpose shows no traceback.
+Knows no store and no model. Invariant: no traceback is shown for an error that Amends raises on
+purpose, nor for a file or folder that cannot be read or written.
 """
 
 import os
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 
 from amends.cli import adapters, doctor, exclusions, export, knowledge, lineage, runs, up
 from amends.cli.install import fetched_base_model, read_settings
-from amends.cli.output import console, show_error
+from amends.cli.output import console, show_error, unusable
 from amends.errors import AmendsError
 
 
@@ -24,6 +25,11 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except AmendsError as error:
             show_error(str(error))
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.filename is None:  # no file's: a closed pipe is Click's, a socket's is a bug
+                raise
+            show_error(unusable(error))
             raise typer.Exit(1) from None
 
 

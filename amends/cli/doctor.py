@@ -19,7 +19,7 @@ from amends.cli.install import (
     opened_store,
     read_settings,
 )
-from amends.cli.output import AsJson, console, print_json
+from amends.cli.output import AsJson, console, print_json, unusable
 from amends.cli.up import CannotStart, Host, Port, is_up, policy_version, require_free_port
 from amends.errors import AmendsError
 from amends.settings import Settings
@@ -84,6 +84,8 @@ def attempt(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except AmendsError as error:
         return Finding(name, "fail", str(error))
+    except OSError as error:
+        return Finding(name, "fail", unusable(error) if error.filename else str(error))
 
 
 def variables() -> Finding:

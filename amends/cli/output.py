@@ -16,8 +16,9 @@ from rich.progress import TimeElapsedColumn as Elapsed
 from rich.table import Table
 from rich.text import Text
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# Colons are ids' here: `:b:` is no picture.
+console = Console(highlight=False, emoji=False)
+errors = Console(stderr=True, highlight=False, emoji=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -30,6 +31,14 @@ def note(text: str) -> None:
 def show_error(text: str) -> None:
     """One red line that begins with 'error:', on standard error."""
     errors.print(f"error: {text}", style="red", markup=False, soft_wrap=True)
+
+
+def unusable(error: OSError) -> str:
+    """What a file or folder is in the way of, and what to do."""
+    return (
+        f"{error.filename}: {error.strerror}; name a folder that can be written to "
+        "(AMENDS_HOME is this install's)"
+    )
 
 
 def print_json(value: object) -> None:

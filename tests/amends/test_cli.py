@@ -56,6 +56,19 @@ def test_a_domain_error_is_one_red_line_and_exit_code_1(amends: Amends) -> None:
     assert result.stderr == "error: no run 7\n"
 
 
+@pytest.mark.parametrize("home", ["/proc/nope", "/etc/passwd"])
+@pytest.mark.parametrize("words", ["up", "runs list", "doctor", "export {home}/x/y"])
+def test_a_folder_that_cannot_be_written_is_one_red_line(
+    amends: Amends, monkeypatch: pytest.MonkeyPatch, home: str, words: str
+) -> None:
+    monkeypatch.setenv("AMENDS_HOME", home)
+    monkeypatch.delenv("AMENDS_REDIS_URL")
+    result = amends(*words.format(home=home).split(), code=1)
+    said = result.stdout if words == "doctor" else result.stderr
+    assert f"{home}" in said and "can be written to" in said
+    assert words == "doctor" or (said.startswith("error: ") and said.count("\n") == 1)
+
+
 def test_a_malformed_setting_is_named(amends: Amends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMENDS_THREADS", "many")
 
