@@ -68,15 +68,15 @@ def train(
         exclude(settings, store, without_rater or (), without_customer or (), reason, force)
         run = Runs(store).create(optimizer, requested_by=operator(), reason=reason)
         JobQueue(url).train(run.run_id)
-        if as_json:
-            print_json(run.model_dump(mode="json"))
-        else:
+        if not as_json:
             console.print(f"Run {run.run_id} is queued.")
             say_parent(settings, run)
+        elif not follow:
+            print_json(run.model_dump(mode="json"))
         if settings.redis_url is None and not is_up(settings.home):
             note("`amends up` does not run on this home; the run begins when it does.")
         if follow:
-            follow_run(store, run.run_id)
+            follow_run(store, run.run_id, as_json)
 
 
 @app.command("list")
@@ -134,9 +134,9 @@ def cancel(run_id: RunId) -> None:
     console.print(f"Run {run_id} {asked}.")
 
 
-def follow_run(store: "StoreClient", run_id: int) -> None:
-    """Bars and lines from the run's events until it ends, and what changed where somebody was left
-    out. Raises RunEnded when it failed."""
+def follow_run(store: "StoreClient", run_id: int, as_json: bool = False) -> None:
+    """Bars and lines from the run's events until it ends, then its end; as JSON, nothing else is on
+    standard output. Raises RunEnded when it failed."""
     from amends.events import RunEvents
     from amends.runs import Runs
 
@@ -158,16 +158,23 @@ def follow_run(store: "StoreClient", run_id: int) -> None:
             f"`amends runs cancel {run_id}` stops it."
         )
         raise typer.Exit(130) from None
-    console.print(
-        f"Run {run_id}: {run.state}" + (f", version {run.version}" if run.version else "")
-    )
+    if as_json:
+        print_json(run.model_dump(mode="json"))
+    else:
+        _report_end(run, store)
+    if run.state in ("FAILED", "CANCELLED"):
+        raise RunEnded(f"run {run_id} ended as {run.state}: {run.error or 'no reason recorded'}")
+
+
+def _report_end(run: "Run", store: "StoreClient") -> None:
+    """Its state, the gate's reasons, and what changed where somebody was left out."""
+    version = f", version {run.version}" if run.version else ""
+    console.print(f"Run {run.run_id}: {run.state}{version}")
     if run.verdict is not None:
         for line in run.verdict.reasons:
             console.print(f"  {line}", markup=False)
     if run.without and run.version:
         _report_change(run.version, store)
-    if run.state in ("FAILED", "CANCELLED"):
-        raise RunEnded(f"run {run_id} ended as {run.state}: {run.error or 'no reason recorded'}")
 
 
 def _report_change(version: int, store: "StoreClient") -> None:

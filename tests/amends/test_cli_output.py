@@ -2,7 +2,14 @@
 
 import pytest
 
-from amends.cli.output import print_rows
+from amends.cli.output import console, note, print_rows
+
+
+def test_an_id_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print("a:b:c", markup=False)
+    note("a:b:c")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("a:b:c\n", "a:b:c\n")
 
 
 def test_peoples_words_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:

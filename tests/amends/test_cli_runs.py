@@ -85,6 +85,23 @@ def test_follow_shows_the_stages_until_the_run_ends(amends: Amends, redis: Store
     assert result.stdout == "Run 1: CANDIDATE, version 3\n"
 
 
+def test_a_followed_run_is_one_json_value_as_it_ended(amends: Amends, redis: StoreClient) -> None:
+    runs = Runs(redis)
+
+    def work() -> None:
+        while (run := runs.live()) is None:
+            time.sleep(0.05)
+        epoch = runs.claim(run.run_id).epoch
+        runs.to_gating(run.run_id, epoch)
+        runs.finish(run.run_id, epoch, "REJECTED", verdict=Verdict(passed=False, reasons=("no",)))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    told = json.loads(amends("train", "--json", "--follow").stdout)
+    worker.join()
+    assert (told["run_id"], told["state"]) == (1, "REJECTED")
+
+
 def test_ctrl_c_leaves_the_run_going(amends: Amends, redis: StoreClient) -> None:
     amends("train")
     RunEvents(redis).publish(1, Log(text="on it"))
