@@ -171,12 +171,19 @@ def _default_folder(settings: Settings) -> Path:
     return settings.cache / "SmolLM2-135M-Instruct"
 
 
+def names_a_folder(name: str) -> bool:
+    """Whether it cannot be a Hugging Face id."""
+    return name.startswith(("/", ".", "~"))
+
+
 def _named_model(name: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelUnavailable(f"AMENDS_BASE_MODEL={name}: expected config.json in that folder")
         return folder.resolve()
+    if names_a_folder(name):
+        raise ModelUnavailable(f"AMENDS_BASE_MODEL={name}: there is no such folder")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

@@ -8,6 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from amends.cli import app
+from amends.cli.doctor import base_model
+from amends.settings import Settings
 from tests.amends.command_line import Amends
 from tests.amends.engine.remote.vllm_peer import VllmPeer
 from tests.tiny_model import make_tiny_gpt_neox
@@ -77,6 +79,23 @@ def test_workers_that_do_not_answer_and_broken_documents_fail(
     }
     assert set(failed) == {"workers", "documents"}
     assert "train" in failed["workers"] and "default" in failed["workers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "advice"),
+    [
+        (None, "not fetched yet", "downloads it (90 MB)"),
+        ("/nope", "AMENDS_BASE_MODEL=/nope: there is no such folder", "config.json"),
+        ("/etc", "AMENDS_BASE_MODEL=/etc: there is no config.json in it", "config.json"),
+        ("tiny/nowhere", "not fetched yet", "downloads tiny/nowhere;"),
+    ],
+)
+def test_a_base_model_that_is_not_here_is_told_apart_from_one_to_fetch(
+    amends_home: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, found: str, advice: str
+) -> None:
+    finding = base_model(Settings(base_model=name, cache=amends_home / "cache"))
+    assert finding.found == found and advice in finding.advice
+    assert finding.state == ("warn" if "fetched" in found else "fail")
 
 
 def test_replicas_of_vllm_that_do_not_answer_are_named(
