@@ -5,6 +5,7 @@ in WHOLE has one line for all that is in it; package files (`__init__.py`), hidd
 lock file have none.
 """
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -138,7 +139,7 @@ def row_of(settings: type[BaseSettings], name: str, field: FieldInfo) -> str:
         shown = "unset"
     elif isinstance(default, tuple | frozenset):
         default = sorted(default) if isinstance(default, frozenset) else default
-        shown = f"`[{', '.join(map(str, default))}]`"
+        shown = f"`{json.dumps(list(default))}`"  # as the variable is written
     else:
         shown = f"`{default}`"
     return f"| `{variable(settings, name)}` | {shown} | {field.description or ''} |".replace(

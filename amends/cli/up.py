@@ -36,7 +36,10 @@ STORE_LOST_S = 2.0
 MAX_LOSSES, LOSS_WINDOW_S = 5, 600.0
 Host = Annotated[str, typer.Option(envvar="AMENDS_SERVER_HOST", help="Address to listen on.")]
 Port = Annotated[
-    int, typer.Option(envvar="AMENDS_SERVER_PORT", min=1, max=65535, help="Port to listen on.")
+    int,
+    typer.Option(
+        envvar="AMENDS_SERVER_PORT", min=0, max=65535, help="Port to listen on; 0: any free one."
+    ),
 ]
 Part = Literal["server", "workers"]
 Only = Annotated[Part | None, typer.Option(help="One part, where each has a machine of its own.")]
@@ -62,7 +65,7 @@ def up(host: Host = "127.0.0.1", port: Port = 8765, only: Only = None) -> None:
         note(f"warning: {line}")
     with only_one(settings.home), sigterm_unwinds():
         if only != "workers":
-            require_free_port(host, port)
+            port = require_free_port(host, port)
         fetched_base_model(settings)
         losses: list[float] = []
         while True:
@@ -171,13 +174,14 @@ def is_up(home: Path) -> bool:
         return True
 
 
-def require_free_port(host: str, port: int) -> None:
-    """Raises CannotStart when the address cannot be listened on."""
+def require_free_port(host: str, port: int) -> int:
+    """The port, or a free one for 0. Raises CannotStart when the address cannot be listened on."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
+            return int(probe.getsockname()[1])
         except OSError as error:
             raise CannotStart(
                 f"expected to listen on {host}:{port}, got: {error.strerror or error}; stop what "

@@ -215,6 +215,13 @@ def test_something_else_that_answers_on_the_port_is_no_server_of_ours(body: byte
         assert up.policy_version("127.0.0.1", port) is None
 
 
+def test_port_0_is_any_free_port(amends: Amends, amends_home: Path) -> None:
+    with up.only_one(amends_home):  # it is accepted, and goes no further
+        assert "already runs" in amends("up", "--port", "0", code=1).stderr
+    port = up.require_free_port("127.0.0.1", 0)
+    assert port > 0 and up.require_free_port("127.0.0.1", port) == port
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
