@@ -16,8 +16,9 @@ BROWSER = if command -v chromium >/dev/null; then echo; else echo " and not brow
 up: .venv/ready
 	$(BIN)/amends up
 
+# ARGS='--json benchmarks/results/demo.json' renews the README's figures.
 demo: .venv/ready
-	$(BIN)/python -m simulator.demo
+	$(BIN)/python -m simulator.demo $(ARGS)
 
 test: .venv/tools browser
 	$(PYTEST) -m "not slow and not vllm and not gpu$$($(BROWSER))"

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -46,16 +46,21 @@ def demo(
     ] = 176,
     seed: Annotated[int, typer.Option(help="Of everything random here.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Conversations at a time.")] = 16,
-    optimizer: Annotated[str, typer.Option(help="auto, sft or ppo.")] = "auto",
-    results: Annotated[Path, typer.Option("--json", help="Where the measurements go.")] = Path(
-        "benchmarks/results/demo.json"
-    ),
+    optimizer: Annotated[
+        Literal["auto", "sft", "ppo"],
+        typer.Option(help="auto: supervised steps only until there is enough feedback for PPO."),
+    ] = "auto",
+    results: Annotated[
+        Path | None,
+        typer.Option("--json", help="Where the measurements go; unset: demo.json in the home."),
+    ] = None,
 ) -> None:
     """Customers ask and rate, a round trains, the gate judges, the customers come back."""
     console = Console()
     if home is not None and home.exists() and any(home.iterdir()):
         raise typer.BadParameter(f"expected an empty or absent folder, {home} has files in it")
     folder = home or Path(tempfile.mkdtemp(prefix="amends-demo-"))
+    results = results or folder / "demo.json"
     plan = Plan(
         customers=customers,
         heldout=heldout,
