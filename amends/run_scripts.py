@@ -17,7 +17,8 @@ local function held(state) return state == 'RUNNING' or state == 'GATING' end
 local state, epoch, lease = unpack(redis.call('HMGET', KEYS[1], 'state', 'epoch', 'lease_until'))
 epoch = epoch or '0'
 lease = tonumber(lease or 0)
-local function no(why) return {'state', KEYS[1] .. ' ' .. why} end
+local function named() return 'run ' .. string.match(KEYS[1], '%d+$') end
+local function no(why) return {'state', named() .. ' ' .. why} end
 local function lost(given)
   if epoch == given and held(state) and lease > now then return nil end
   local why = 'epoch ' .. epoch .. ' owns it'
@@ -26,7 +27,7 @@ local function lost(given)
   elseif epoch == given then
     why = 'its lease expired ' .. string.format('%.1f', now - lease) .. ' s ago'
   end
-  return {'lease', 'epoch ' .. given .. ' does not hold ' .. KEYS[1] .. ': ' .. why}
+  return {'lease', 'epoch ' .. given .. ' does not hold ' .. named() .. ': ' .. why}
 end
 local still_held = 'is ' .. tostring(state) .. ' under epoch ' .. epoch .. ', its lease is not over'
 if not state then return {'missing', ''} end

@@ -93,7 +93,7 @@ class Runs:
     def get(self, run_id: int) -> Run:
         stored = cast(dict[str, str], self._redis.hgetall(_key(run_id)))
         if not stored:
-            raise NotFound(f"no run {run_id}")
+            raise NotFound(f"no run {run_id}; `amends runs list` names those there are")
         return _parse(stored)
 
     def expired(self) -> list[Run]:
@@ -227,7 +227,7 @@ def _unwrap(answer: list[str], run_id: int | None = None) -> str:
     """Scripts answer {kind, text}: ok, missing, state or lease."""
     kind, text = answer
     if kind == "missing":
-        raise NotFound(f"no run {run_id}")
+        raise NotFound(f"no run {run_id}; `amends runs list` names those there are")
     if kind == "state":
         raise BadTransition(text)
     if kind == "lease":

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -36,6 +36,7 @@ class Program:
     name: str
     command: tuple[str, ...]
     stop_s: float = 15.0  # from SIGTERM to SIGKILL
+    ending: str = ""  # what it does before it ends, for who waits
 
 
 @dataclass
@@ -128,6 +129,11 @@ class Supervisor:
             )
 
     def _stop_all(self) -> None:
+        patient = [child.program for child in self._children if child.program.ending]
+        told = "; ".join(f"{program.ending} (up to {program.stop_s:g} s)" for program in patient)
+        if self._stopping and told:
+            with suppress(OSError):  # nobody reads it
+                self._say(f"Stopping; {told}")
         for child in self._children:
             if child.process is None:
                 continue

@@ -85,6 +85,8 @@ class Auth:
 
     def visitor(self, token: str) -> str:
         """The visitor_id a token was made for. Raises Unauthorized."""
+        if self.is_staff(token):
+            raise Unauthorized("expected a visitor's token, from POST /v1/session, got the staff's")
         return str(_claims(token, self._secret, _VISITOR)["sub"])
 
     def is_staff(self, token: str) -> bool:
@@ -166,4 +168,5 @@ def _claims(token: str, key: bytes, audience: str) -> dict[str, object]:
     except jwt.ExpiredSignatureError:
         raise Unauthorized("the token has expired; ask for a new one") from None
     except jwt.InvalidTokenError:
-        raise Unauthorized("expected a token that this server made") from None
+        where = ", from POST /v1/session" if audience == _VISITOR else ""
+        raise Unauthorized(f"expected a token that this server made{where}") from None

@@ -104,9 +104,10 @@ def programs(only: Part | None) -> tuple[Program, ...]:
     from amends.jobs import worker_commands
 
     server = (Program("server", (sys.executable, "-m", "server")),)
-    # The train worker checkpoints and requeues its run before it ends.
     workers = tuple(
-        Program(name, command, stop_s=45.0 if name == "train" else 15.0)
+        Program(name, command, 45.0, "a running round saves a checkpoint first")
+        if name == "train"
+        else Program(name, command, 15.0)
         for name, command in worker_commands().items()
     )
     return {"server": server, "workers": workers, None: server + workers}[only]

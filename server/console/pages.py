@@ -9,6 +9,7 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import Depends, Form, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -83,6 +84,8 @@ def failed(request: Request, error: Exception) -> Response:
         wanted = f"?next={quote(request.url.path)}" if request.method == "GET" else ""
         return RedirectResponse(f"/console/login{wanted}", 303)
     status, text = 422, "the form was not filled in as expected"
+    if isinstance(error, RequestValidationError) and error.errors()[0]["loc"][0] == "path":
+        status, text = 404, f"expected a number in the address, got {error.errors()[0]['input']!r}"
     if isinstance(error, AmendsError):
         status, text = status_of(error)[0], text_of(error)
     elif isinstance(error, HTTPException):

@@ -53,7 +53,7 @@ def test_a_domain_error_is_one_red_line_and_exit_code_1(amends: Amends) -> None:
     result = amends("runs", "show", "7", code=1)
 
     assert result.stdout == ""
-    assert result.stderr == "error: no run 7\n"
+    assert result.stderr == "error: no run 7; `amends runs list` names those there are\n"
 
 
 @pytest.mark.parametrize("home", ["/proc/nope", "/etc/passwd"])

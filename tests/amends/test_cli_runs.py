@@ -42,6 +42,8 @@ def test_list_and_show_tell_what_the_gate_said(amends: Amends, redis: StoreClien
     verdict = Verdict(passed=False, reasons=("win rate 0.47 is below 0.5",))
     runs.finish(1, run.epoch, "REJECTED", verdict=verdict)
 
+    late = amends("runs", "cancel", "1", code=1).stderr
+    assert late == "error: run 1 has ended as REJECTED, nothing to cancel\n"
     assert "win rate 0.47 is below 0.5" in amends("runs", "show", "1").stdout
     assert json.loads(amends("runs", "list", "--json").stdout)[0]["state"] == "REJECTED"
 

@@ -107,6 +107,8 @@ def test_up_announces_survives_a_killed_server_and_stops_everything(install: Ins
     programs = psutil.Process(install.process.pid).children(recursive=True)
     install.process.send_signal(signal.SIGINT)
     assert install.process.wait(WAIT_S) == 0, install.said()
+    said = "Stopping; a running round saves a checkpoint first (up to 45 s)"
+    assert said in install.said()
     assert [p for p in programs if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 
 

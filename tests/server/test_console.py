@@ -178,7 +178,7 @@ def test_empty_pages_say_what_will_be_there(console: httpx.Client, path: str, te
     [
         ("/console/nowhere", 404),
         ("/console/runs/7", 404),
-        ("/console/runs/seven", 422),
+        ("/console/runs/seven", 404),
         ("/console/conversations/none", 404),
     ],
 )

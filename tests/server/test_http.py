@@ -142,6 +142,7 @@ def test_visitor_routes_refuse_tokens_that_are_not_a_visitors(server: RunningSer
             "/v1/turns/t/thumb", json={"value": 1}, headers={"Authorization": f"Bearer {token}"}
         )
         assert answer.status_code == 401
+        assert "from POST /v1/session" in answer.json()["error"]["message"]
 
 
 def test_an_expired_token_is_refused_and_a_valid_one_renewed(
