@@ -5,6 +5,8 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from amends.knowledge import Question
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "server" / "shop_page"
 SHOP = json.loads((ROOT / "amends" / "example_shop" / "shop.json").read_text("utf-8"))
@@ -25,6 +27,16 @@ def elements() -> list[Element]:
     parser = Elements()
     parser.feed((PAGE / "index.html").read_text("utf-8"))
     return parser.found
+
+
+def test_the_document_for_websites_names_each_attribute_and_each_field_of_a_question() -> None:
+    told = (ROOT / "docs" / "website.md").read_text("utf-8")
+    comment = (ROOT / "widget" / "src" / "define.ts").read_text("utf-8").split("\n\n")[0]
+    attributes = set(re.findall(r"data-[a-z]+", comment))
+    assert attributes == set(re.findall(r"^\| `(data-[a-z]+)`", told, re.MULTILINE))
+    example = re.search(r"```json\n(.*)\n```", told)
+    assert example is not None
+    assert set(json.loads(example[1])) == set(Question.model_fields)
 
 
 def test_the_page_is_of_the_example_shop() -> None:
