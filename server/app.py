@@ -122,7 +122,9 @@ def create_app(
     app.state.amends = console.state.amends = state
     app.state.metrics = registry_of(state)
     errors.install(app)
-    for module in (chat, conversations, feedback, runs, adapters, openai, health, metrics):
+    for module in (chat, conversations, feedback, runs, adapters):
+        app.include_router(module.router, responses=errors.DOCUMENTED)
+    for module in (openai, health, metrics):
         app.include_router(module.router)
     app.mount("/console", console)
     pages.install(app)

@@ -11,9 +11,11 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from amends import errors
+from amends.record import Record
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,32 @@ _CODES: Final[Mapping[int, str]] = {
     413: "too_large",
     429: "too_many_requests",
     503: "unavailable",
+}
+
+
+class Problem(Record):
+    code: str = Field(description="for programs, e.g. not_found")
+    message: str = Field(description="for people: what was expected, what came, what to do")
+
+
+class ProblemBody(Record):
+    """The body of every error."""
+
+    error: Problem
+
+
+# What OpenAPI says of our own routes.
+DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
+    "4XX": {
+        "model": ProblemBody,
+        "description": "401 without the right token, 404 for what does not exist or is somebody "
+        "else's, 409 for what cannot be done now, 413 for too large a body, 422 for what is not as "
+        "expected, 429 with Retry-After when a limit is used up",
+    },
+    "5XX": {
+        "model": ProblemBody,
+        "description": "503 while the store or the policy cannot be used; Retry-After may say when",
+    },
 }
 
 

@@ -15,6 +15,7 @@ from server.state import State
 
 # Only so that OpenAPI says it; the checks are ours, because both kinds of token look alike.
 _documented = HTTPBearer(auto_error=False, description="visitor token, or the staff token")
+Documented = Annotated[object, Depends(_documented)]
 
 
 def state_of(connection: HTTPConnection) -> State:
@@ -30,9 +31,7 @@ def address_of(connection: HTTPConnection) -> str:
 StateOf = Annotated[State, Depends(state_of)]
 
 
-def _visitor(
-    request: Request, state: StateOf, _: Annotated[object, Depends(_documented)] = None
-) -> str:
+def _visitor(request: Request, state: StateOf, _: Documented = None) -> str:
     return state.auth.visitor(bearer(request.headers.get("authorization")))
 
 
@@ -46,15 +45,13 @@ def _staff(
             description="who judges or decides, in UTF-8; recorded, and proves nothing",
         ),
     ] = STAFF_NAME,
-    _: Annotated[object, Depends(_documented)] = None,
+    _: Documented = None,
 ) -> str:
     state.auth.require_staff(bearer(request.headers.get("authorization")))
     return staff_name(name.encode("latin-1").decode("utf-8", "replace"))  # ASGI reads Latin-1
 
 
-def _metrics_reader(
-    request: Request, state: StateOf, _: Annotated[object, Depends(_documented)] = None
-) -> None:
+def _metrics_reader(request: Request, state: StateOf, _: Documented = None) -> None:
     state.auth.require_metrics(bearer(request.headers.get("authorization")))
 
 

@@ -14,7 +14,7 @@ from amends.record import Record
 from server.auth import bearer
 from server.errors import Unauthorized
 from server.protocol import PastTurn
-from server.routes.callers import Staff, StateOf, address_of
+from server.routes.callers import Documented, Staff, StateOf, address_of
 from server.transcripts import past_turns, rating_of
 
 router = APIRouter(tags=["conversations"])
@@ -88,7 +88,7 @@ def list_conversations(
 
 @router.get("/v1/conversations/{conversation_id}")
 def read_conversation(
-    conversation_id: str, request: Request, state: StateOf
+    conversation_id: str, request: Request, state: StateOf, _: Documented = None
 ) -> StaffConversation | OwnConversation:
     """To the staff with passages, tokens and feedback; to its visitor as the widget shows it."""
     token = bearer(request.headers.get("authorization"))

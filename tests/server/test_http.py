@@ -478,3 +478,18 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     settings = ServerSettings()
     assert settings.allowed_origins == ("https://a.example", "http://b.example:81")
     assert settings.staff_token == "sixteen-characters-at-least" and settings.port == 9000
+
+
+def test_openapi_describes_errors_as_they_are(server: RunningServer) -> None:
+    schema = server.http.get("/openapi.json").json()
+    ours = [path for path in schema["paths"] if path.startswith("/v1/")]
+    for path in set(ours) - {"/v1/chat/completions", "/v1/models", "/v1/models/{model}"}:
+        for route in schema["paths"][path].values():
+            for status in ("4XX", "5XX"):
+                model = route["responses"][status]["content"]["application/json"]["schema"]
+                assert model == {"$ref": "#/components/schemas/ProblemBody"}, path
+            assert "422" not in route["responses"], path
+    problem = server.http.get("/v1/conversations/x").json()
+    assert set(problem["error"]) == set(schema["components"]["schemas"]["Problem"]["properties"])
+    assert schema["paths"]["/v1/conversations/{conversation_id}"]["get"]["security"]
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
