@@ -31,6 +31,10 @@ LOGGING = {
     "loggers": {name: {"level": "WARNING"} for name in ("uvicorn", "bm25s", "httpx")},
 }
 
+# Longer than clients (httpx: 5) and proxies (nginx: 60) keep idle connections: they close them
+# first, so that no request meets one that was closed here at that moment.
+IDLE_S = 75
+
 
 def config_of(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     """How uvicorn serves the application."""
@@ -43,6 +47,7 @@ def config_of(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,
         server_header=False,
+        timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
 

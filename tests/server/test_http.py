@@ -1,7 +1,9 @@
 """Feedback, conversations, runs, adapters and health over HTTP, through the real application."""
 
+import http.client
 import json
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -493,3 +495,16 @@ def test_openapi_describes_errors_as_they_are(server: RunningServer) -> None:
     assert set(problem["error"]) == set(schema["components"]["schemas"]["Problem"]["properties"])
     assert schema["paths"]["/v1/conversations/{conversation_id}"]["get"]["security"]
     assert "HTTPValidationError" not in schema["components"]["schemas"]
+
+
+def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(server: RunningServer) -> None:
+    """httpx sends a request on one that was idle for up to five seconds."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    with closing(connection):
+        connection.connect()
+        opened = connection.sock
+        for idle_s in (0.0, 5.5):
+            time.sleep(idle_s)
+            connection.request("GET", "/livez")
+            assert connection.getresponse().read() == b"{\"alive\":true}"
+        assert connection.sock is opened
