@@ -183,7 +183,7 @@ def _named_model(name: str) -> Path:
             raise ModelUnavailable(f"AMENDS_BASE_MODEL={name}: expected config.json in that folder")
         return folder.resolve()
     if names_a_folder(name):
-        raise ModelUnavailable(f"AMENDS_BASE_MODEL={name}: there is no such folder")
+        raise ModelUnavailable(f"AMENDS_BASE_MODEL={name}: there is no such folder. Check the path")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

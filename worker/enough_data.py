@@ -53,8 +53,8 @@ def _check_the_gates_needs(
     least = thresholds.min_trusted_items
     if found < least and "trusted items" not in thresholds.advisory:
         raise NotEnoughData(
-            f"the gate needs at least {least} judgements by experts, and there are {found}: "
-            "correct or rank more answers in the console, or set AMENDS_GATE_MIN_TRUSTED_ITEMS"
+            f"the gate needs at least {least} corrections or rankings by experts, and there are "
+            f"{found}: correct more answers in the console, or set AMENDS_GATE_MIN_TRUSTED_ITEMS"
         )
     found, least = dataset.holdout.trusted_pairs, min(JUDGE_MIN_PAIRS, settings.min_pairs)
     if found < least and not thresholds.advisory >= WITHOUT_JUDGE:

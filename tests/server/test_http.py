@@ -506,5 +506,5 @@ def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(server: Runn
         for idle_s in (0.0, 5.5):
             time.sleep(idle_s)
             connection.request("GET", "/livez")
-            assert connection.getresponse().read() == b"{\"alive\":true}"
+            assert connection.getresponse().read() == b'{"alive":true}'
         assert connection.sock is opened

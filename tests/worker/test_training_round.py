@@ -200,7 +200,9 @@ def test_too_few_questions_to_judge_by_are_told_before_training() -> None:
 def test_what_the_gate_must_refuse_is_told_before_training() -> None:
     data = dataset()
     few = ANYTHING.model_copy(update={"min_trusted_items": 26})
-    with pytest.raises(NotEnoughData, match=r"at least 26 judgements by experts, .* are 25"):
+    with pytest.raises(
+        NotEnoughData, match=r"at least 26 corrections or rankings by experts, .* are 25"
+    ):
         enough_for_ppo(data, "sft", SETTINGS, few)
     data = dataset(held_out_pairs=9)
     with pytest.raises(NotEnoughData, match=r"judge needs at least 10 judged .* hold-out has 9"):
