@@ -214,8 +214,8 @@ class AdapterStore:
 
         Champion or so already: nothing happens. AdapterRefused when its files do not fit (a trial
         can be paused without), or when visitors would be answered against the gate's verdict
-        (unless `force`). InvalidInput: the
-        share, or one for the champion. NotFound. BadTransition: a row came after the one `seen`.
+        (unless `force`). InvalidInput: the share, or one for the champion. NotFound. BadTransition:
+        a row came after the one `seen`.
         """
         if share and (version is None or not 0 <= share <= 1):
             raise InvalidInput(f"expected a share of 0 to 1 of a version, got {share} of {version}")

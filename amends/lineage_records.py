@@ -94,7 +94,7 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
     adapters, feedback = archive.adapters, archive.feedback
     versions = read_versions(archive.settings.runs_folder, adapters.list())
     aliases = adapters.aliases()
-    rows = _rounds_of(feedback_id, versions, archive)
+    rows = _rounds_of(feedback_id, versions, aliases, archive)
     conversation: Conversation | None = None
     try:
         given, state = feedback.get(feedback_id)
@@ -129,13 +129,15 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
 
 
 def _rounds_of(
-    feedback_id: str, versions: dict[int, Version], archive: Archive
+    feedback_id: str,
+    versions: dict[int, Version],
+    aliases: dict[str, int],
+    archive: Archive,
 ) -> list[dict[str, Any]]:
     """What each round that saw the judgement did with it, and what it said then: a judgement may
     be given anew afterwards.
     """
-    adapters = archive.adapters
-    aliases, ever = adapters.aliases(), champions(adapters.audit(None))
+    ever = champions(archive.adapters.audit(None))
     rows = []
     for number, version in versions.items():
         if (what := fate(version, feedback_id)) is None:

@@ -167,24 +167,19 @@ def rows_of(store: "AdapterStore") -> list[dict[str, Any]]:
     for alias, version in pointers.as_dict().items():
         share = f" {pointers.candidate_share:.0%}" if alias == "candidate" else ""
         names.setdefault(version, []).append(alias + share)
-    rows: dict[int, dict[str, Any]] = {
-        version: {
-            "version": version,
-            "alias": ", ".join(names.get(version, [])),
-            "parent": None,
-            "run": None,
-            "verdict": "its files are gone, or cannot be read" if version else "base model",
-            "created": None,
-        }
-        for version in (0, *names)
-    }
-    for manifest in store.list():
-        rows[manifest.version] = {
-            "version": manifest.version,
-            "alias": ", ".join(names.get(manifest.version, [])),
-            "parent": manifest.parent,
-            "run": manifest.run_id,
-            "verdict": judged(manifest.verdict),
-            "created": when(manifest.created_at),
-        }
-    return [rows[version] for version in sorted(rows)]
+    manifests = {manifest.version: manifest for manifest in store.list()}
+    rows = []
+    for version in sorted({0, *names, *manifests}):
+        known = manifests.get(version)
+        gone = "its files are gone, or cannot be read" if version else "base model"
+        rows.append(
+            {
+                "version": version,
+                "alias": ", ".join(names.get(version, [])),
+                "parent": known.parent if known else None,
+                "run": known.run_id if known else None,
+                "verdict": judged(known.verdict) if known else gone,
+                "created": when(known.created_at) if known else None,
+            }
+        )
+    return rows

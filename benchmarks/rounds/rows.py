@@ -80,7 +80,7 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
         start = satisfaction(measured[0], seed)
         proxy: Estimate | None = Estimate(0.0, 0.0, 0.0)
         kl = 0.0
-        for before, found in zip([measured[0], *measured], measured, strict=False):
+        for before, found in pairwise([measured[0], *measured]):
             setting = {"seed": seed, "round": found.round, "ablation": ablation}
             setting |= {"commit": found.commit, "dtype": found.dtype, "people": people}
             if found.played.outcome == "published":

@@ -3,9 +3,8 @@
 Knows the install as a folder and a running stack, and the simulated people; no statistics.
 Invariants: held-out customers ask a copy of the install that is thrown away, so no round ever sees
 their questions, and a refused candidate answers nobody but them; nobody is measured by answers
-that the server's clock cut; what a finished round left
-(install and measurements) is kept whole before the next one starts, and a round that was cut short
-begins again from there.
+that the server's clock cut; what a finished round left (install and measurements) is kept whole
+before the next one starts, and a round that was cut short begins again from there.
 """
 
 import asyncio

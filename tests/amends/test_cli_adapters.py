@@ -14,6 +14,7 @@ from amends.record import now_s
 from amends.store_client import StoreClient
 from amends.verdict import Verdict
 from tests.amends.command_line import Amends
+from tests.amends.going_trial import going_trial
 
 CONFIG = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"]}
 
@@ -181,21 +182,7 @@ def test_a_trial_that_nobody_looks_at_says_so(
     store.set_candidate(version, share=0.1)
     told = " ".join(amends("adapters", "canary").stdout.split())
     assert told.endswith("Version 1 is on trial, and no worker has looked yet.")
-    report = CanaryReport(
-        at=now_s() - 900,
-        version=version,
-        champion=0,
-        began=store.pointers().last_row.number,
-        since=0.0,
-        every_s=60.0,
-        candidate_conversations=31,
-        champion_conversations=290,
-        elsewhere=0,
-        champion_elsewhere=0,
-        figures=(),
-        decision="going_on",
-        reason="not worse so far",
-    )
+    report = going_trial(version, store.pointers().last_row.number, at=now_s() - 900)
     CanaryReports(redis).write(report)
     told = " ".join(amends("adapters", "canary").stdout.split())
     assert "not worse so far" in told and "is over" not in told

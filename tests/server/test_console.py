@@ -11,7 +11,6 @@ import pytest
 import typer
 
 from amends.adapter_store import AdapterStore
-from amends.canary import CanaryReport
 from amends.cli.app import app
 from amends.conversation import Conversation, Turn
 from amends.events import Log, Metrics, Sample, Samples, StageFinished, StageStarted
@@ -20,6 +19,7 @@ from amends.record import new_id, now_s
 from amends.verdict import Verdict
 from server.console.views import conversation_row
 from server.console.wording import duration
+from tests.amends.going_trial import going_trial
 from tests.server.conftest import StartServer
 from tests.server.published import publish
 from tests.server.running_server import STAFF_TOKEN, RunningServer, Visitor, wait_until
@@ -479,21 +479,7 @@ def test_a_candidate_on_trial_shows_how_it_does(
     version = publish(adapters, 1, Verdict(passed=True))
     adapters.set_candidate(version, "anna", "try it", share=0.25)
     assert "no worker has looked yet" in row(console, version)
-    report = CanaryReport(
-        at=now_s(),
-        version=version,
-        champion=0,
-        began=adapters.pointers().last_row.number,
-        since=now_s(),
-        every_s=60.0,
-        candidate_conversations=31,
-        champion_conversations=290,
-        elsewhere=0,
-        champion_elsewhere=0,
-        figures=(),
-        decision="going_on",
-        reason="not worse so far",
-    )
+    report = going_trial(version, adapters.pointers().last_row.number, at=now_s())
     server.state.canary_reports.write(report)
     assert "not worse so far" in row(console, version)
     assert "conversations: 31, champion 290" in row(console, version)
