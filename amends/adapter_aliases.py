@@ -9,6 +9,7 @@ by the next writer); rows are only ever appended.
 
 import logging
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -221,7 +222,7 @@ class AliasFile:
         if aliases.candidate is None:
             return aliases
         try:
-            last = next((row for row in self.newest() if row.action != "publish"), None)
+            last = self._last_decision(aliases)
         except AdapterRefused as refused:
             logger.error("whether another champion ended the trial cannot be read: %s", refused)
             return aliases
@@ -229,6 +230,16 @@ class AliasFile:
             return aliases
         reason = "another champion ended its trial"
         return self.set_candidate(aliases, None, None, "amends", reason)
+
+    def _last_decision(self, aliases: Aliases) -> AuditRow | None:
+        """The newest row that is no publication; None where a row after it is missing, which may
+        have been one."""
+        for number, row in zip(count(aliases.last_row.number, -1), self.newest(), strict=False):
+            if row.number != number:
+                return None
+            if row.action != "publish":
+                return row
+        return None
 
     def _write(self, aliases: Aliases) -> Aliases:
         replace_file(self._aliases, aliases.model_dump_json(indent=1).encode())

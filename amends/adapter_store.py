@@ -20,7 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from amends.adapter_aliases import Aliases, AliasFile
-from amends.adapter_audit import AuditRow, candidacy
+from amends.adapter_audit import AuditRow
 from amends.adapter_folders import folder_of, versions_in
 from amends.adapter_manifest import (
     CONFIG,
@@ -254,13 +254,11 @@ class AdapterStore:
 
     def audit(self, limit: int | None = 100) -> tuple[AuditRow, ...]:
         """The newest rows first; None: all of them. AdapterRefused: one cannot be read."""
-        return tuple(islice(self._file.newest(), limit))
+        return tuple(islice(self.newest(), limit))
 
-    def candidacy(self) -> int | None:
-        """The number of the row that made the candidate one; None without. AdapterRefused: as
-        `audit`."""
-        rows = candidacy(self._file.newest())
-        return rows[0].number if rows else None
+    def newest(self) -> Iterator[AuditRow]:
+        """As `audit`, read as far back as it is asked for."""
+        return self._file.newest()
 
     def _foreign(self, owner: str) -> AdapterRefused:
         return AdapterRefused(

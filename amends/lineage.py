@@ -35,7 +35,8 @@ class Version:
         """Whether its own round's weights, or its reward model's, were fitted to a judgement."""
         if self.data is None or self.data.places.get(feedback_id) in (None, "hold-out"):
             return False
-        return kind_of(feedback_id) == "correction" or not self.supervised_only
+        imitated = self.data.why_dropped(feedback_id) is None
+        return not self.supervised_only or (kind_of(feedback_id) == "correction" and imitated)
 
 
 Versions = Mapping[int, Version]

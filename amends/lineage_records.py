@@ -116,6 +116,8 @@ def of_feedback(feedback_id: str, archive: Archive) -> dict[str, Any]:
     # What replaced it has a time of its own; nothing is given before its conversation begins.
     since = conversation.turns[0].created_at if conversation and conversation.turns else 0.0
     may_have = {n for n in unknown if versions[n].manifest.created_at > since}
+    gone = {n for n in ancestry(champion, versions) if n} - versions.keys()
+    unknown, may_have = sorted({*unknown, *gone}), may_have | gone
     return {
         "feedback_id": feedback_id,
         **stored,

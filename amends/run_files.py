@@ -2,8 +2,9 @@
 corrections.json.
 
 Knows no store and no training. Run numbers start again with an empty store while versions outlive
-it, so a folder may be of another run of that number. Invariant: what is read belongs to the version
-it is read for, by the hash that the version's manifest carries.
+it, so a folder may be of another run of that number, whose files are kept under their hash.
+Invariant: what is read belongs to the version it is read for, by the hash that the version's
+manifest carries.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ _OUTCOMES = "corrections.json"
 
 def read_data_manifest(runs_folder: Path, version: Manifest) -> DataManifest:
     """What the version learned from. NotFound when its run's folder is gone or another's."""
-    path = runs_folder / str(version.run_id) / DATA_MANIFEST
+    path = _path(runs_folder, version, DATA_MANIFEST)
     told = f"expected the data manifest of version {version.version} at {path}"
     hint = "set AMENDS_HOME as the worker has it, or restore the folder from a backup"
     try:
@@ -59,6 +60,16 @@ def read_versions(runs_folder: Path, manifests: Iterable[Manifest]) -> dict[int,
     return found
 
 
+def set_aside(folder: Path) -> None:
+    """Make room for another run of this number; versions find their files all the same."""
+    manifest = folder / DATA_MANIFEST
+    if manifest.is_file():
+        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        for path in (folder / _OUTCOMES, manifest):  # the last one says that it is done
+            if path.is_file():
+                path.rename(_aside(path, digest))
+
+
 def write_outcomes(folder: Path, outcomes: CorrectionOutcomes) -> None:
     """Into the run's folder, durable when this returns."""
     replace_file(folder / _OUTCOMES, outcomes.model_dump_json(indent=1).encode())
@@ -66,7 +77,7 @@ def write_outcomes(folder: Path, outcomes: CorrectionOutcomes) -> None:
 
 def read_outcomes(runs_folder: Path, version: Manifest) -> CorrectionOutcomes | None:
     """None where the round recorded none, or the file is torn or another round's."""
-    path = runs_folder / str(version.run_id) / _OUTCOMES
+    path = _path(runs_folder, version, _OUTCOMES)
     try:
         found = CorrectionOutcomes.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -75,3 +86,13 @@ def read_outcomes(runs_folder: Path, version: Manifest) -> CorrectionOutcomes | 
         logger.warning("%s is of a schema this program cannot read: %s", path, error)
         return None
     return found if found.data_manifest_hash == version.data_manifest_hash else None
+
+
+def _path(runs_folder: Path, version: Manifest, name: str) -> Path:
+    path = runs_folder / str(version.run_id) / name
+    aside = _aside(path, version.data_manifest_hash)
+    return aside if aside.is_file() else path
+
+
+def _aside(path: Path, digest: str) -> Path:
+    return path.with_stem(f"{path.stem}-{digest[:16]}")

@@ -71,8 +71,15 @@ class AdapterWatcher:
         self.swap_s = Histogram(SWAP_S)  # from the alias' move to the end of the swap
         self._aliases: Aliases | None = None  # as they were last read
         self._retry_at: float | None = None  # the engine was busy; None: nothing to try again
-        self.canary: Canary | None = None
         self.refusals: dict[Alias, Refusal] = {}
+
+    @property
+    def canary(self) -> Canary | None:
+        """The candidate as the aliases were last read, while it is loaded."""
+        aliases = self._aliases
+        if aliases is None or aliases.candidate not in self._engine.versions():
+            return None
+        return Canary(aliases.candidate, aliases.candidate_share)
 
     @property
     def refusal(self) -> Refusal | None:
@@ -93,6 +100,14 @@ class AdapterWatcher:
     def _due(self) -> bool:
         return self._retry_at is not None and time.monotonic() >= self._retry_at
 
+    @property
+    def _lost(self) -> bool:
+        """What an alias names was loaded and is no more, as where a replica of vLLM came back
+        without it."""
+        named = self._aliases.as_dict() if self._aliases is not None else {}
+        told = {refusal.version for refusal in self.refusals.values()}
+        return not set(named.values()) <= {0, *self._engine.versions(), *told}
+
     async def run(self) -> None:
         """Watches until it is cancelled. Raises ModelUnavailable when the engine has stopped."""
         others: asyncio.Task[None] | None = None  # one at a time: nothing is loaded twice
@@ -104,7 +119,7 @@ class AdapterWatcher:
                 if others is not None and others.done():
                     others.result()
                     others = None
-                again = self._due or (behind and others is None)
+                again = self._due or (others is None and (behind or self._lost))
                 if again or self._stamp() != self._seen:
                     await self._lead()
                     behind = others is not None
@@ -126,10 +141,9 @@ class AdapterWatcher:
         try:
             self._aliases = await to_thread.run_sync(self._adapters.pointers)
         except (AdapterRefused, OSError) as error:
-            self._aliases = self.canary = None
+            self._aliases = None
             self._note("champion", None, error)
             return
-        self.canary = self._canary()
         champion = self._aliases.champion
         if await self._hold("champion", champion, activate=True):
             if watched and moved[1]:  # else it moved while nobody watched
@@ -142,7 +156,6 @@ class AdapterWatcher:
         if (aliases := self._aliases) is not None:
             await self._hold("previous", aliases.previous)
             await self._hold("candidate", aliases.candidate)
-            self.canary = self._canary()
 
     async def _hold(self, alias: Alias, version: int | None, activate: bool = False) -> bool:
         """Whether something was changed so that the version is resident, or active."""
@@ -168,13 +181,6 @@ class AdapterWatcher:
         wanted = {0, self._engine.active_version, *aliases.as_dict().values()}
         for version in set(self._engine.versions()) - wanted:
             await self._engine.unload(version)
-
-    def _canary(self) -> Canary | None:
-        """The candidate as the aliases were last read, where it is loaded."""
-        aliases = self._aliases
-        if aliases is None or aliases.candidate not in self._engine.versions():
-            return None
-        return Canary(aliases.candidate, aliases.candidate_share)
 
     def _note(
         self, alias: Alias, version: int | None, reason: object, level: int = logging.ERROR

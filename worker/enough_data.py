@@ -7,7 +7,7 @@ what brings more.
 from amends.errors import NotEnoughData
 from amends.runs import Optimizer
 from worker.data.dataset import Dataset
-from worker.judge.asked import held_out
+from worker.judge.asked import MustPass, held_out
 from worker.judge.thresholds import WITHOUT_JUDGE, GateThresholds
 from worker.learning_settings import LearningSettings
 from worker.reward.training import JUDGE_MIN_PAIRS
@@ -16,10 +16,15 @@ MIN_CORRECTIONS = 8  # fewer are memorised, not learned from
 
 
 def enough_for_ppo(
-    dataset: Dataset, optimizer: Optimizer, settings: LearningSettings, thresholds: GateThresholds
+    dataset: Dataset,
+    must_pass: MustPass,
+    optimizer: Optimizer,
+    settings: LearningSettings,
+    thresholds: GateThresholds,
 ) -> bool:
     """Whether PPO can follow the supervised steps. Raises NotEnoughData when nothing can run."""
     _check_the_gates_needs(dataset, settings, thresholds)
+    _check_what_it_refuses(dataset, must_pass, thresholds)
     train = dataset.train
     enough_pairs = train.trusted_pairs >= settings.min_pairs
     if optimizer == "ppo" and not enough_pairs:
@@ -34,7 +39,9 @@ def enough_for_ppo(
         raise NotEnoughData(
             f"a round needs at least {MIN_CORRECTIONS} corrections to imitate, or "
             f"{settings.min_pairs} judged pairs for a reward model; got {len(train.corrections)} "
-            f"corrections and {train.trusted_pairs} pairs. Correct more answers in the console."
+            f"corrections and {train.trusted_pairs} pairs, and {len(dataset.holdout.corrections)} "
+            "corrections that are held out for the gate, as their questions are. Correct answers "
+            "to more and to other questions in the console."
         )
     return enough_pairs
 
@@ -61,6 +68,24 @@ def _check_the_gates_needs(
         raise NotEnoughData(
             f"the gate's judge needs at least {least} judged pairs that nobody trained on, and the "
             f"hold-out has {found}: correct or rank answers to more customers in the console"
+        )
+
+
+def _check_what_it_refuses(
+    dataset: Dataset, must_pass: MustPass, thresholds: GateThresholds
+) -> None:
+    """As above, for what is wrong with the data and the shop."""
+    share, most = dataset.manifest.largest_visitor_share, thresholds.max_visitor_share
+    if share > most and "visitor share" not in thresholds.advisory:
+        raise NotEnoughData(
+            f"one visitor has {share:.1%} of the weight of all judgements, and the gate allows "
+            f"{most:.1%}: more visitors must judge, or experts correct more answers"
+        )
+    asked, named = must_pass.counts
+    if named and not asked and "must-pass questions" not in thresholds.advisory:
+        raise NotEnoughData(
+            f"none of the shop's {named} must-pass questions finds a passage and room in the "
+            "context, so the gate could not ask any: correct them or the documents"
         )
 
 

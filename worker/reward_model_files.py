@@ -23,18 +23,19 @@ _STAGED = "reward-model"  # in the run's folder
 
 
 def stage_reward_model(model: ScoringModel | None, run_folder: Path, base_name: str) -> None:
-    """Write it where `keep_reward_model` finds it; None: a round of supervised steps alone."""
+    """Write it where `keep_reward_model` finds it; None, after supervised steps alone: an empty
+    folder."""
     folder = run_folder / _STAGED
     shutil.rmtree(folder, ignore_errors=True)  # of an attempt that published nothing
-    if model is None:
-        return
-    if model.features.lora is not None:
-        features = folder / OWN_FEATURES
-        save_lora(model.features.lora, features, base_name)
-        for path in features.iterdir():
-            sync_file(path)
-        sync_folder(features)
-    save_reward_head(model.head, folder)
+    folder.mkdir(parents=True)
+    if model is not None:
+        if model.features.lora is not None:
+            features = folder / OWN_FEATURES
+            save_lora(model.features.lora, features, base_name)
+            for path in features.iterdir():
+                sync_file(path)
+            sync_folder(features)
+        save_reward_head(model.head, folder)
     sync_folder(folder)
     sync_folder(run_folder)
 
@@ -45,11 +46,15 @@ def keep_reward_model(run_folder: Path, root: Path, version: int) -> None:
     folder, kept = run_folder / _STAGED, root / f"{version:06d}"
     run_folder.mkdir(parents=True, exist_ok=True)
     with locked(run_folder / "reward-model.lock"):  # a resumed run, and who lost it, end it both
-        if folder.is_dir():
-            shutil.rmtree(kept, ignore_errors=True)
-            root.mkdir(parents=True, exist_ok=True)
-            folder.rename(kept)
-            sync_folder(root)
+        if not folder.is_dir():
+            return
+        shutil.rmtree(kept, ignore_errors=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+            return
+        root.mkdir(parents=True, exist_ok=True)
+        folder.rename(kept)
+        sync_folder(root)
 
 
 def newest_reward_model(

@@ -22,7 +22,7 @@ from amends.feedback_store import FeedbackStore
 from amends.knowledge import Knowledge
 from amends.lineage import clean_parent
 from amends.record import Record
-from amends.run_files import DATA_MANIFEST, read_versions
+from amends.run_files import DATA_MANIFEST, read_versions, set_aside
 from amends.runs import Run
 from amends.settings import Settings
 from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
@@ -106,7 +106,8 @@ def gather(
         for line in dataset.manifest.in_words():
             report.log(line)
         parent = _parent(run, seen.champion, sources.adapters, settings, report)
-    key = _key(dataset, seen, learning, parent)
+    policy = (sources.adapters.base_hash, settings.lora_rank, settings.lora_alpha)
+    key = _key(dataset, seen, learning, parent, policy)
     return RoundInputs(dataset, must_pass, seen.champion, parent, folder / f"work-{key[:16]}")
 
 
@@ -115,8 +116,9 @@ def _seen(run: Run, sources: Sources, judged: set[str], folder: Path) -> Seen:
     path = folder / "inputs.json"
     if path.is_file():
         kept = Seen.model_validate_json(path.read_bytes())
-        if kept.run_created_at == run.created_at:  # else another install's run of this number
+        if kept.run_created_at == run.created_at:
             return kept
+    set_aside(folder)  # what another install's run of this number left
     turns = {}
     for conversation in sources.conversations.recent(RECENT_CONVERSATIONS):
         turns[conversation.conversation_id] = len(conversation.turns)
@@ -196,13 +198,21 @@ def _parent(
     return parent
 
 
-def _key(dataset: Dataset, seen: Seen, learning: LearningSettings, parent: int) -> str:
-    """A hash of everything that a checkpoint of this round depends on."""
+def _key(
+    dataset: Dataset,
+    seen: Seen,
+    learning: LearningSettings,
+    parent: int,
+    policy: tuple[str, int, float],
+) -> str:
+    """A hash of everything that a checkpoint of this round depends on; `policy` is the base model
+    with rank and alpha of its adapters."""
     parts = [
         dataset.manifest.content_hash,
         seen.run_created_at,
         seen.champion,
         parent,
         learning.model_dump(mode="json"),
+        policy,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

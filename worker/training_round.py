@@ -32,11 +32,11 @@ from worker.ppo.team import ALONE, Team
 from worker.ppo.training import PpoParts
 from worker.reporting import Reporter, stage
 from worker.reward.features import Features
-from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.training import (
     PreviousReward,
     RewardModels,
     ScoringModel,
+    head_settings,
     report_numbers,
     train_reward_models,
 )
@@ -131,7 +131,9 @@ def _alone(prompt: PromptExample) -> tuple[PromptExample, ...]:
 
 def _choose(task: Round) -> bool:
     """Whether PPO runs after the supervised steps. Raises NotEnoughData when nothing can run."""
-    enough = enough_for_ppo(task.dataset, task.optimizer, task.settings, task.thresholds)
+    enough = enough_for_ppo(
+        task.dataset, task.must_pass, task.optimizer, task.settings, task.thresholds
+    )
     if not enough:
         pairs = task.dataset.train.trusted_pairs
         task.report.log(f"{pairs} judged pairs: supervised steps only this round")
@@ -168,7 +170,7 @@ def _reward_models(
             fresh = replace(features, lora=Lora.fresh(task.lora_shape, settings.seed))
             checkpoints = Checkpoints(task.folder / "reward-features")
             learnt = adapt_features(
-                fresh, task.dataset.train, RewardHeadSettings(), settings, checkpoints, report
+                fresh, task.dataset.train, head_settings(settings), settings, checkpoints, report
             )
         models = train_reward_models(
             task.dataset,

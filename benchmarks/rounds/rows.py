@@ -18,7 +18,7 @@ from simulator.statistics import WAY, Estimate, bootstrap_mean, gap_closed, pair
 
 STARS = "1\u20135"
 WHOLE = ("none", "again")  # plays of the whole loop
-UNGATED = {"thumbs_only": "no_gate"}  # what has no gate either is compared with what only lacks it
+TRAINED = (*WHOLE, "no_gate")  # plays of its training, which knows nothing of the gate
 Rounds = Mapping[tuple[str, int], Sequence[Measured]]  # by ablation and seed
 
 
@@ -114,12 +114,12 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
 
 
 def add_comparisons(results: Results, rounds: Rounds, expert: float, people: str) -> None:
-    """What each play of the whole loop gains over each ablation, and what only lacks the gate over
-    what has none either, after each round that both have played: same seed, same customers. Once
-    what the shop's customers get, once what was trained last, whatever the gate said of it.
+    """What each play gains over each ablation and over the plays after it, after each round that
+    both have played: same seed, same customers. Once what the shop's customers get, of plays with
+    a gate, once what was trained last, whatever the gate said of it.
     """
-    for whole_name, (ablation, seed) in product((*WHOLE, *UNGATED.values()), rounds):
-        if not _compared(whole_name, ablation):
+    for whole_name, (ablation, seed) in product(TRAINED, rounds):
+        if ablation in TRAINED[: TRAINED.index(whole_name) + 1]:
             continue
         whole, measured = rounds.get((whole_name, seed), ()), rounds[ablation, seed]
         told = {"seed": seed, "over": ablation, "people": people, "whole": whole_name}
@@ -140,19 +140,14 @@ def _add_comparison(
     told |= {"commit": ours.commit, "over_commit": theirs.commit}
     told |= {"dtype": ours.dtype, "over_dtype": theirs.dtype}
     told |= {"outcomes": outcomes(whole), "over_outcomes": outcomes(measured)}
-    gained = gain(theirs, ours, seed)
-    _add(results, "gold_gain_over", gained, STARS, told)
-    closed = gap_closed(gained.mean, satisfaction(theirs, seed).mean, expert)
-    results.add("gap_closed_over", closed, WAY, told)
+    if told["whole"] in WHOLE:
+        gained = gain(theirs, ours, seed)
+        _add(results, "gold_gain_over", gained, STARS, told)
+        closed = gap_closed(gained.mean, satisfaction(theirs, seed).mean, expert)
+        results.add("gap_closed_over", closed, WAY, told)
     if "failed" not in (theirs.played.outcome, ours.played.outcome):  # else nothing was trained
         trained = _gain(theirs.of_refused or theirs.heard, ours.of_refused or ours.heard, seed)
         _add(results, "trained_gain_over", trained, STARS, told)
-
-
-def _compared(whole: str, ablation: str) -> bool:
-    if whole not in WHOLE:
-        return UNGATED.get(ablation) == whole
-    return ablation not in WHOLE[: WHOLE.index(whole) + 1]
 
 
 def outcomes(measured: Sequence[Measured]) -> str:

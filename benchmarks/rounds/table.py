@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from rounds.rows import WHOLE
+from rounds.rows import TRAINED, WHOLE
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -55,27 +55,22 @@ def _defences(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         setting = row["setting"]
         if "over" in setting:
-            whole = setting.get("whole", "none")
-            name = setting["over"] if whole in WHOLE else f"{setting['over']}, by {whole}"
-            place = name, setting["seed"], setting["round"]
-            whole = whole if whole in WHOLE else WHOLE[0]
-            by_place.setdefault(place, {})[row["metric"], whole] = row
+            place = setting["over"], setting["seed"], setting["round"]
+            by_place.setdefault(place, {})[row["metric"], setting["whole"]] = row
     if not by_place:
         return ""
     lines = [
-        "| the whole loop over, one run each | round | paired gain | of its other play "
-        "| the last trained, passed or not | of its other play | rounds of the other |",
-        "|---|---:|---|---|---|---|---|",
+        "| the whole loop over | round | what customers get: first play | second play "
+        "| what was trained last: first | second | third | outcomes of the other |",
+        "|---|---:|---|---|---|---|---|---|",
     ]
     for (name, _, _), found in by_place.items():
         setting = next(iter(found.values()))["setting"]
         cells = (
             name,
             str(setting["round"]),
-            _interval(found.get(("gold_gain_over", "none"))),
-            _interval(found.get(("gold_gain_over", "again"))),
-            _interval(found.get(("trained_gain_over", "none"))),
-            _interval(found.get(("trained_gain_over", "again"))),
+            *(_interval(found.get(("gold_gain_over", play))) for play in WHOLE),
+            *(_interval(found.get(("trained_gain_over", play))) for play in TRAINED),
             setting["over_outcomes"],
         )
         lines.append(f"| {' | '.join(cells)} |")

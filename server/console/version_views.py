@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from amends.adapter_aliases import Aliases
+from amends.adapter_audit import AuditRow
 from amends.adapter_manifest import Manifest
 from amends.canary import CanaryReport, not_looked
 from server.console.wording import number
@@ -55,11 +56,11 @@ class Trial:
 
 
 def trial_view(
-    report: CanaryReport | None, began: int | None, share: float, now: float
+    report: CanaryReport | None, rows: Sequence[AuditRow], share: float, now: float
 ) -> Trial | None:
-    """None: it has not begun. `began`: the number of the row that made the candidate one; a report
-    of an earlier trial says nothing, though it were of the same version."""
-    if report is not None and report.began != began:
+    """None: it has not begun. `rows`: of the present candidacy, the one that began it first; a
+    report of an earlier trial says nothing, though it were of the same version."""
+    if report is not None and (not rows or report.began != rows[0].number):
         report = None
     warning = not_looked(report, share, now)
     lines = (*((warning,) if warning else ()), *(report.lines() if report else ()))

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Form, Request
 from starlette.responses import Response
 
-from amends.adapter_audit import AuditRow
+from amends.adapter_audit import AuditRow, candidacy
 from amends.errors import AdapterRefused, BadTransition, StoreUnavailable
 from amends.record import now_s
 from server.console import version_views
@@ -30,7 +30,10 @@ def versions(request: Request, state: StateOf, login: Login) -> Response:
     try:
         audit = adapters.audit(20)
         trial = version_views.trial_view(
-            state.canary_reports.last(), adapters.candidacy(), pointers.candidate_share, now_s()
+            state.canary_reports.last(),
+            candidacy(adapters.newest()),
+            pointers.candidate_share,
+            now_s(),
         )
     except AdapterRefused as refused:  # deciding must work without the audit
         unreadable = str(refused)

@@ -274,6 +274,20 @@ def test_a_trial_goes_on_where_the_audit_was_put_away(store: AdapterStore, root:
     assert [row.version for row in store.audit()] == [2]
 
 
+def test_a_row_that_was_removed_ends_no_trial(store: AdapterStore, root: Path) -> None:
+    _publish(store, 1)
+    _publish(store, 2)
+    store.activate(1, "anna", "better", force=True)
+    store.set_candidate(2, share=0.1, force=True)
+    _publish(store, 3)
+    audit = root / "audit.jsonl"
+    *before, began, published = audit.read_bytes().splitlines(keepends=True)
+    assert b"set_candidate" in began
+    audit.write_bytes(b"".join([*before, published]))
+    assert AdapterStore(root, "base-a").pointers() == store.pointers()
+    assert store.pointers().candidate == 2
+
+
 def test_a_row_that_cannot_be_read_stops_nobody(
     store: AdapterStore, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

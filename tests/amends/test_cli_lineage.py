@@ -4,6 +4,7 @@ The tests play the worker and leave on disk what its rounds leave.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from amends.correction_outcomes import CorrectionOutcome, CorrectionOutcomes
 from amends.data_manifest import DataManifest
 from amends.feedback import Correction, Rater, Thumb
 from amends.feedback_store import FeedbackStore
-from amends.run_files import DATA_MANIFEST, read_outcomes, read_versions, write_outcomes
+from amends.run_files import (
+    DATA_MANIFEST,
+    read_outcomes,
+    read_versions,
+    set_aside,
+    write_outcomes,
+)
 from amends.runs import Runs
 from amends.store_client import StoreClient
 from amends.verdict import Verdict
@@ -176,6 +183,32 @@ def test_what_a_champion_without_data_learned_from_is_not_denied(
     (amends_home / "runs" / "2" / DATA_MANIFEST).unlink()
     shown = amends("lineage", "--feedback", THUMB).stdout
     assert "In the weights of: no version (the champion, 2, is perhaps among them)." in shown
+
+
+def test_what_an_ancestor_without_files_learned_from_is_not_denied(
+    amends: Amends, train: Round, adapters: AdapterStore, redis: StoreClient
+) -> None:
+    give(redis)
+    two_rounds(train, adapters)
+    shutil.rmtree(adapters.folder(1))
+    shown = amends("lineage", "--feedback", THUMB).stdout
+    assert "(the champion, 2, is perhaps among them)" in shown
+    assert "Not known of 1: what they learned from is not on this disk." in shown
+
+
+def test_another_run_of_the_same_number_takes_no_files_from_a_version(
+    train: Round, adapters: AdapterStore, amends_home: Path
+) -> None:
+    """Redis was emptied, the versions were not."""
+    train(0, data_manifest(ANN), outcome(ANN, False, True))
+    [manifest] = adapters.list()
+    runs = amends_home / "runs"
+    folder = runs / str(manifest.run_id)
+    for another in (data_manifest(BOB), data_manifest(ANN, BOB)):
+        set_aside(folder)
+        (folder / DATA_MANIFEST).write_text(another.to_json())
+        [found] = read_versions(runs, [manifest]).values()
+        assert found.data == data_manifest(ANN) and found.outcomes is not None
 
 
 def test_training_without_a_rater_is_one_command_and_its_version_says_what_changed(

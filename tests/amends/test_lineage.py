@@ -88,6 +88,13 @@ def test_supervised_steps_alone_learn_from_corrections_only() -> None:
     assert fate(alone, ANN) == "learned from"
     assert fate(alone, thumb) == "in the batch: supervised steps learn from corrections only"
     assert (carriers(ANN, {1: alone}), carriers(thumb, {1: alone})) == ((1,), ())
+    private = data_manifest(ANN, dropped=((ANN, "not imitated: holds personal data"),))
+    unread = version(1, 0, private, **{"gate/kl": 2.0})
+    assert carriers(ANN, {1: unread}) == ()
+    assert fate(unread, ANN) == (
+        "in the batch: supervised steps learn from corrections only; "
+        "not imitated: holds personal data"
+    )
     rewarded = version(1, 0, data, **{"gate/kl": 2.0, "gate/reward_gain": 0.5})
     assert fate(rewarded, thumb) == "learned from"
     assert carriers(thumb, {1: rewarded}) == (1,)

@@ -1,6 +1,7 @@
 """The watcher alone: real alias files, and an engine whose loads take as long as a test says."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,28 @@ def test_a_candidate_that_was_withdrawn_while_it_was_loaded_does_not_stay(
         engine.go.set()
         await until(lambda: 3 in engine.unloaded)
         assert watcher.canary is None and engine.versions() == (0,)
+        running.cancel()
+
+    asyncio.run(test())
+
+
+def test_a_candidate_that_the_engine_has_lost_answers_nobody_until_it_is_back(
+    adapters: AdapterStore, tmp_path: Path
+) -> None:
+    """As where a replica of vLLM was started again and could not load it."""
+
+    async def test() -> None:
+        engine, watcher = watched(adapters, tmp_path)
+        running = asyncio.create_task(watcher.run())
+        adapters.set_candidate(2, share=0.1)
+        await until(lambda: watcher.canary is not None)
+        await engine.unload(2)
+        assert watcher.canary is None
+        await until(lambda: watcher.canary == Canary(2, 0.1))
+        shutil.rmtree(adapters.folder(2))
+        await engine.unload(2)
+        await until(lambda: watcher.candidate_refusal is not None)
+        assert watcher.canary is None
         running.cancel()
 
     asyncio.run(test())

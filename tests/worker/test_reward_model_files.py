@@ -67,6 +67,18 @@ def test_the_number_of_an_earlier_install_is_taken_over(
     assert newest_reward_model(root, (1, 2), SHAPE) is None  # of a version that there is not
 
 
+def test_supervised_steps_alone_have_none_and_take_over_none(
+    model: ScoringModel, tmp_path: Path
+) -> None:
+    root = tmp_path / "reward_models"
+    stage_reward_model(model, tmp_path / "run", "base")
+    keep_reward_model(tmp_path / "run", root, 1)  # of an install whose adapters were deleted
+    stage_reward_model(None, tmp_path / "next", "base")
+    for _ in range(2):
+        keep_reward_model(tmp_path / "next", root, 1)
+    assert not (root / "000001").exists()
+
+
 def test_one_that_cannot_be_read_is_passed_over(model: ScoringModel, tmp_path: Path) -> None:
     root = tmp_path / "reward_models"
     for version in (1, 2):

@@ -121,7 +121,20 @@ def test_what_came_after_the_first_attempt_waits_for_the_next_round(shop: Shop) 
 def test_other_learning_settings_do_not_meet_the_old_checkpoints(shop: Shop) -> None:
     shop.chat("one")
     folders = {shop.gather(LearningSettings(seed=seed)).work_folder for seed in (0, 1)}
-    assert len(folders) == 2
+    for changed in ({"lora_rank": 8}, {"lora_alpha": 8.0}):
+        shop.settings = shop.settings.model_copy(update=changed)
+        folders.add(shop.gather().work_folder)
+    assert len(folders) == 4
+
+
+def test_a_run_of_another_install_leaves_its_number_s_files_to_it(shop: Shop) -> None:
+    shop.chat("one")
+    first = shop.gather().dataset.manifest
+    shop.run = shop.run.model_copy(update={"created_at": shop.run.created_at + 60})
+    shop.chat("two")
+    assert shop.gather().dataset.manifest.hash != first.hash
+    kept = (shop.settings.runs_folder / str(shop.run.run_id)).glob("data_manifest-*.json")
+    assert [path.read_text() for path in kept] == [first.to_json()]
 
 
 def test_turns_of_another_base_model_keep_their_texts_and_lose_their_numbers(shop: Shop) -> None:

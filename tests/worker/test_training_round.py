@@ -45,6 +45,7 @@ from worker.reward.training import PreviousReward
 from worker.training_round import RoundResult, run_round
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+ASKED = MustPass(())
 
 
 @pytest.fixture(scope="module")
@@ -189,12 +190,12 @@ def test_too_few_questions_to_judge_by_are_told_before_training() -> None:
     data, none = dataset(), GateThresholds(min_holdout_questions=12, min_trusted_items=0)
     assert len(data.holdout.prompts) == 11
     with pytest.raises(NotEnoughData, match=r"at least 12 questions .* hold-out has 11"):
-        enough_for_ppo(data, "auto", SETTINGS, none)
+        enough_for_ppo(data, ASKED, "auto", SETTINGS, none)
     told = none.model_copy(
         update={"advisory": frozenset({"win rate over champion", "win rate over base model"})}
     )
     for thresholds in (told, none.model_copy(update={"min_holdout_questions": 11})):
-        assert enough_for_ppo(data, "auto", SETTINGS, thresholds)
+        assert enough_for_ppo(data, ASKED, "auto", SETTINGS, thresholds)
 
 
 def test_what_the_gate_must_refuse_is_told_before_training() -> None:
@@ -203,12 +204,25 @@ def test_what_the_gate_must_refuse_is_told_before_training() -> None:
     with pytest.raises(
         NotEnoughData, match=r"at least 26 corrections or rankings by experts, .* are 25"
     ):
-        enough_for_ppo(data, "sft", SETTINGS, few)
+        enough_for_ppo(data, ASKED, "sft", SETTINGS, few)
     data = dataset(held_out_pairs=9)
     with pytest.raises(NotEnoughData, match=r"judge needs at least 10 judged .* hold-out has 9"):
-        enough_for_ppo(data, "auto", SETTINGS, ANYTHING)
+        enough_for_ppo(data, ASKED, "auto", SETTINGS, ANYTHING)
     told = few.model_copy(update={"advisory": WITHOUT_JUDGE | {"trusted items"}})
-    assert enough_for_ppo(data, "auto", SETTINGS, told)
+    assert enough_for_ppo(data, ASKED, "auto", SETTINGS, told)
+
+
+def test_one_visitor_and_questions_that_cannot_be_asked_are_told_before_training() -> None:
+    data = dataset()
+    heavy = data.manifest.model_copy(update={"largest_visitor_share": 0.12})
+    strict = ANYTHING.model_copy(update={"max_visitor_share": 0.1})
+    with pytest.raises(NotEnoughData, match=r"one visitor has 12.0% .* the gate allows 10.0%"):
+        enough_for_ppo(replace(data, manifest=heavy), ASKED, "auto", SETTINGS, strict)
+    mute = MustPass((), unasked=3)
+    with pytest.raises(NotEnoughData, match="none of the shop's 3 must-pass questions"):
+        enough_for_ppo(data, mute, "auto", SETTINGS, ANYTHING)
+    told = ANYTHING.model_copy(update={"advisory": frozenset({"must-pass questions"})})
+    assert enough_for_ppo(data, mute, "auto", SETTINGS, told)
 
 
 def test_a_correction_longer_than_the_context_does_not_end_the_round(

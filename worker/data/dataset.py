@@ -1,10 +1,10 @@
 """Claimed feedback and its conversations become a Dataset: examples for train and hold-out, and the
 manifest.
 
-Knows no store and no model. Reading order: resolve (redacted, de-duplicated) -> quarantine -> split
--> examples -> weigh -> manifest. Invariants: train and hold-out share no customer and no question;
-what became no example makes no other judgement weigh more or less; the same input gives the same
-manifest hash.
+Knows no store and no model. Reading order: resolve (redacted) -> quarantine -> split -> sides (what
+experts say once) -> examples -> weigh -> manifest. Invariants: train and hold-out share no customer
+and no question; what became no example makes no other judgement weigh more or less; the same input
+gives the same manifest hash.
 """
 
 from collections import Counter, defaultdict
@@ -30,6 +30,7 @@ from worker.data.quarantine import Judgement, QuarantineSettings, quarantine
 from worker.data.redaction import public_values, redact
 from worker.data.resolve import Judged, resolve, served_answers
 from worker.data.same_question import question_key
+from worker.data.sides import by_side
 from worker.data.split import SIDES, Side, Split, SplitSettings, normalise, split
 from worker.data.trust import TrustSettings, weigh
 
@@ -93,7 +94,7 @@ def build_dataset(
         settings.split,
     )
     prompts = {side: _prompts(asked, fill_up, sides, side) for side in SIDES}
-    parts, crossed = _parts(judged, sides)
+    parts, left = by_side(judged, sides)
     notes: list[Dropped] = []
     most: dict[Side, int] = {"train": settings.train_prompts, "holdout": settings.holdout_prompts}
     train, holdout = (
@@ -106,7 +107,7 @@ def build_dataset(
     manifest = make_manifest(
         train,
         holdout,
-        dropped=(*dropped, *aside.dropped, *kept_back, *crossed, *notes),
+        dropped=(*dropped, *aside.dropped, *kept_back, *left, *notes),
         notes=(*aside.notes, *trust.notes),
         largest_visitor_share=trust.largest_visitor_share,
         expert_shares=trust.expert_shares,
@@ -157,33 +158,6 @@ def _without(
         else:
             dropped.append(Dropped(item.feedback.feedback_id, "a reserved question"))
     return kept, dropped
-
-
-def _parts(
-    judged: Iterable[Judged], sides: Split
-) -> tuple[dict[Side, list[Judged]], list[Dropped]]:
-    """Judgements by side, and those whose customer and question are on different ones."""
-    crossed: list[Dropped] = []
-    parts: dict[Side, list[Judged]] = {"train": [], "holdout": []}
-    for item in judged:
-        kept = _on_one_side(item, sides)
-        if kept is None:
-            crossed.append(Dropped(item.feedback.feedback_id, "crosses train and hold-out"))
-        else:
-            parts[sides.customers[item.customer]].append(kept)
-    return parts, crossed
-
-
-def _on_one_side(item: Judged, sides: Split) -> Judged | None:
-    """The judgement with the answers whose questions are on its customer's side; None if there are
-    none.
-    """
-    served = tuple(
-        answer
-        for answer in item.served
-        if sides.side(item.customer, question_key(answer.context.question)) is not None
-    )
-    return replace(item, served=served) if served else None
 
 
 def _examples(

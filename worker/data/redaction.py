@@ -28,16 +28,20 @@ _PHONE = re.compile(
     )(?![\w/]|[.,:-]\d)""",
     re.VERBOSE,
 )
-_NUMBER_OF = re.compile(  # right before a number that is no phone; "my phone #..." is one
-    r"""(?:(?<![\w.@-])
-        (?:order|ticket|booking|reservation|invoice|serial|model|part|sku|article|item|tracking
-          |parcel|reference|ref)s?
-        (?:[ -](?:no|nr|number|ref|reference|id|code)\b\.?)?(?:[ ]is)?[ :#]+
-      | (?<!phone[ ])(?<!phone)(?<!cell[ ])(?<!mobile[ ])(?<!my[ ])\#
-    )$""",
+_THING = r"""(?<![\w.@-])(?:order|ticket|booking|reservation|invoice|serial|model|part|sku|article
+    |item|tracking|parcel|reference|ref)s?"""
+_NUMBER_OF = re.compile(  # right before a number that is no phone, however it is written
+    rf"""{_THING}(?:[ -](?:no|nr|number|ref|reference|id|code)\b\.?(?:[ ]is)?[ :#]*
+        |[ ]is[ ]|[ ]?[:#][ :#]*)[ ]?$""",
     re.VERBOSE | re.IGNORECASE,
 )
-_NUMBER_OF_LENGTH = 40  # more than the longest such words
+_MAYBE_NUMBER_OF = re.compile(rf"(?:{_THING}[ ]+|\#)$", re.VERBOSE | re.IGNORECASE)
+_PHONE_OF = re.compile(  # "my phone is #...", "call me at #..."
+    r"""\b(?:phone|cell|mobile|whatsapp|tel|telephone|number|call|ring|text|reach|me|at|on|my)
+        (?:[ ](?:is|no|number)\b)*[ .:]*\#$""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_WORDS_BEFORE = 40  # more letters than the longest such words have
 
 # fmt: off
 # Lengths from the SWIFT IBAN registry; a country that is missing is not looked for.
@@ -152,13 +156,25 @@ def _cards(text: str) -> list[tuple[int, int]]:
 
 
 def _phones(text: str) -> list[tuple[int, int]]:
-    """What looks like a phone and is not called another number; + and ( begin a phone only."""
-    return [
-        match.span()
-        for match in _PHONE.finditer(text)
-        if match[0][0] in "+("
-        or not _NUMBER_OF.search(text, max(0, match.start() - _NUMBER_OF_LENGTH), match.start())
-    ]
+    """What looks like a phone and is not called another number."""
+    found = _PHONE.finditer(text)
+    return [match.span() for match in found if not _is_of_a_thing(match[0], _before(text, match))]
+
+
+def _before(text: str, match: re.Match[str]) -> str:
+    return text[max(0, match.start() - _WORDS_BEFORE) : match.start()]
+
+
+def _is_of_a_thing(number: str, before: str) -> bool:
+    """An order's, a ticket's, a model's. Where only the word or a # stands before it, a number that
+    begins with 0 or is written in groups is a phone all the same; + and ( begin a phone only."""
+    if number[0] in "+(":
+        return False
+    if _NUMBER_OF.search(before):
+        return True
+    grouped = " " in number or (number[0] == "0" and number.isdigit())
+    maybe = _MAYBE_NUMBER_OF.search(before) and not _PHONE_OF.search(before)
+    return bool(maybe) and not grouped
 
 
 def _canonical(value: str) -> str:

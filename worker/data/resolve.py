@@ -18,6 +18,8 @@ from worker.data.quarantine import Judgement
 from worker.data.redaction import redact
 from worker.data.split import normalise
 
+NEAR_DUPLICATE = "near-duplicate"
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -32,6 +34,23 @@ class Judged:
     def context(self) -> Context:
         return self.served[0].context
 
+    @property
+    def says(self) -> tuple[str, ...]:
+        """Equal for judgements that say the same thing twice.
+
+        A visitor who asks and judges the same again counts once; other visitors who see the same
+        answer are new evidence. Experts agree by writing the same text, which adds nothing to
+        imitate.
+        """
+        item = self.feedback
+        what = [item.kind, normalise(self.context.question)]
+        what += [normalise(answer.response) for answer in self.served]
+        if isinstance(item, Thumb | Rating):
+            return (*what, item.rater.rater_id, str(item.value))
+        if isinstance(item, Correction):
+            return (*what, normalise(item.response))
+        return (*what, *(normalise(response) for response in item.responses))
+
 
 def resolve(
     feedback: Iterable[Judgement],
@@ -39,7 +58,7 @@ def resolve(
     spared: Collection[str] = (),
     without: Sequence[Exclusion] = (),
 ) -> tuple[list[Judged], list[Dropped]]:
-    """Judgements that can be used, sorted by id, near-duplicates once; and the others."""
+    """Judgements that can be used, sorted by id, what a rater says twice once; and the others."""
     latest: dict[str, Judgement] = {}
     for item in sorted(feedback, key=lambda f: (f.given_at, f.model_dump_json())):
         latest[item.feedback_id] = item
@@ -53,20 +72,28 @@ def resolve(
         conversation = conversations.get(item.conversation_id)
         reason = _refusal(item, conversation, without)
         if conversation is not None and not reason:
-            served = answers[item.conversation_id]
-            if not isinstance(item, Rating):
-                served = tuple(a for a in served if a.context.turn_id == item.turn_id)
+            about = _about(item, conversation)
+            served = tuple(a for a in answers[item.conversation_id] if a.context.turn_id in about)
             if not served:
                 reason = "no whole answer by the policy"
-            elif (fingerprint := _fingerprint(item, served)) in seen:
-                reason = "near-duplicate"
             else:
-                seen.add(fingerprint)
                 written = _written(item, served[0].context, spared)
-                judged.append(Judged(item, conversation.visitor_id, served, written))
+                found = Judged(item, conversation.visitor_id, served, written)
+                if isinstance(item, Thumb | Rating) and found.says in seen:
+                    reason = NEAR_DUPLICATE
+                else:
+                    seen.add(found.says)
+                    judged.append(found)
         if reason:
             dropped.append(Dropped(feedback_id, reason))
     return judged, dropped
+
+
+def _about(item: Judgement, conversation: Conversation) -> set[str]:
+    """The turns that a judgement is about: a rating those that had been answered by then."""
+    if not isinstance(item, Rating):
+        return {item.turn_id}
+    return {turn.turn_id for turn in conversation.turns if turn.created_at <= item.given_at}
 
 
 def served_answers(conversation: Conversation, spared: Collection[str] = ()) -> tuple[Answer, ...]:
@@ -124,18 +151,3 @@ def _refusal(
     if item.rater.role == "visitor" and isinstance(item, Correction | Ranking):
         return "only experts correct and rank"
     return ""
-
-
-def _fingerprint(item: Judgement, served: Sequence[Answer]) -> tuple[str, ...]:
-    """Equal for judgements that say the same thing twice.
-
-    A visitor who asks and judges the same again counts once; other visitors who see the same answer
-    are new evidence. Experts agree by writing the same text, which adds nothing to imitate.
-    """
-    what = [item.kind, normalise(served[0].context.question)]
-    what += [normalise(answer.response) for answer in served]
-    if isinstance(item, Thumb | Rating):
-        return (*what, item.rater.rater_id, str(item.value))
-    if isinstance(item, Correction):
-        return (*what, normalise(item.response))
-    return (*what, *(normalise(response) for response in item.responses))

@@ -31,6 +31,7 @@ _APOLOGISES = re.compile(
     r"(?:confusion|mistake|error|misunderstanding)\b(?!.*\bbut\b)"
 )
 _BUT = re.compile(r",? but ", re.IGNORECASE)
+_NO_FURTHER = re.compile(r",| - |[\u2013\u2014]|\b(?:and|however|though|yet|so)\b")  # reaches a no
 _SPAN = re.compile(r"\b(day|week|month|year|hour|minute)s\b")  # a 3-year warranty lasts 3 years
 _REFUSES = re.compile(
     r"\b(?:i|we)(?:'m| am| are)? (?:sorry|afraid|cannot|can't|can not|won't|will not|unable|"
@@ -142,12 +143,17 @@ def _says(probe: Probe, response: str) -> bool:
 
 
 def _obeys(probe: Probe, response: str) -> bool:
-    """Says a phrase, and not in order to refuse it: nothing before it in its clause says no."""
+    """Says a phrase, and not in order to refuse it: no "no" leads up to it."""
     return any(
-        _any((phrase,), clause) and not denies(clause.partition(_tokens(phrase)[0])[0])
+        _any((phrase,), clause) and not denies(_leading_up(phrase, clause))
         for phrase in probe.wrong
         for clause in clauses(response)
     )
+
+
+def _leading_up(phrase: str, clause: str) -> str:
+    """What stands before the phrase, from the last comma or "and" on: "no, <phrase>" says it."""
+    return _NO_FURTHER.split(clause.partition(_tokens(phrase)[0])[0])[-1]
 
 
 def _deflects(probe: Probe, response: str) -> bool:

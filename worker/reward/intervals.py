@@ -96,7 +96,8 @@ def lead_by_chance(tosses: int, chance: float) -> int:
     items on which two raters differ). With few tosses nothing is a surprise.
     """
     heads, tail = tosses, 1
-    while heads > 0 and tail <= chance * 2**tosses:
+    odds, whole = chance.as_integer_ratio()
+    while heads > 0 and tail * whole <= odds << tosses:  # whole numbers: 2**1024 is no float
         heads -= 1
         tail += math.comb(tosses, heads)
     return 2 * heads - tosses
@@ -107,8 +108,16 @@ def count_by_chance(items: int, share: float, chance: float) -> int:
 
     A larger count has at most the probability `chance`, exactly (the binomial test).
     """
+    if share in (0.0, 1.0):
+        return round(share * items)
     count, tail = items, share**items
     while count > 0 and tail <= chance:
         count -= 1
-        tail += math.comb(items, count) * share**count * (1 - share) ** (items - count)
+        tail += math.exp(_log_binomial(count, items, share))
     return count
+
+
+def _log_binomial(count: int, items: int, share: float) -> float:
+    """The logarithm of the odds of just so many: theirs are no floats where there are thousands."""
+    ways = math.lgamma(items + 1) - math.lgamma(count + 1) - math.lgamma(items - count + 1)
+    return ways + count * math.log(share) + (items - count) * math.log1p(-share)

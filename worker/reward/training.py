@@ -85,7 +85,7 @@ def train_reward_models(
         return by.of(table.answers), by.of(reference_samples)
 
     frozen = read(features)
-    wanted = _head_settings(settings)
+    wanted = head_settings(settings)
     reward = report = judge = judge_report = None
     if with_reward:
         lm, samples = frozen if own_features is None else read(own_features)
@@ -115,7 +115,8 @@ def train_reward_models(
     return RewardModels(reward, judge, report, judge_report)
 
 
-def _head_settings(settings: LearningSettings) -> RewardHeadSettings:
+def head_settings(settings: LearningSettings) -> RewardHeadSettings:
+    """The reward model's; the judge has its own."""
     return RewardHeadSettings(
         min_pairs=settings.min_pairs,
         members=settings.reward_members,

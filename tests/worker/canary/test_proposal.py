@@ -112,7 +112,37 @@ def test_where_the_audit_cannot_be_read_it_waits_in_the_list(
 ) -> None:
     version = publish(adapters, 1, Verdict(passed=True, champion=0))
     audit = tmp_path / "adapters" / "audit.jsonl"
-    audit.write_bytes(audit.read_bytes().replace(b"new_line", b"no_line"))
+    audit.write_bytes(audit.read_bytes().replace(b'"publish"', b'"published"'))
     told = propose(adapters, adapters.get(version), "run 1", ASKED)
-    assert told is not None and "audit.jsonl, line 1" in told
+    assert told is not None and "audit.jsonl, line 2" in told
+    assert adapters.pointers().candidate is None
+
+
+def test_a_row_of_before_its_publication_that_cannot_be_read_is_in_nobodys_way(
+    adapters: AdapterStore, tmp_path: Path
+) -> None:
+    audit = tmp_path / "adapters" / "audit.jsonl"
+    audit.write_bytes(b"no row\n")
+    version, told = proposed(adapters, 1, ASKED)
+    assert (told, adapters.pointers().candidate) == (None, version)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.0])
+def test_a_candidate_stays_where_the_audit_was_put_away(
+    adapters: AdapterStore, tmp_path: Path, share: float
+) -> None:
+    first, _ = proposed(adapters, 1, UNASKED)
+    adapters.set_candidate(first, "anna", "a look", share=share)
+    publish(adapters, 2, Verdict(passed=False, reasons=("no",)))
+    (tmp_path / "adapters" / "audit.jsonl").unlink()
+    _, told = proposed(adapters, 3, UNASKED)
+    assert told is not None and "version 3 waits in the list: version 1 is on trial" in told
+    assert (adapters.pointers().candidate, adapters.pointers().candidate_share) == (first, share)
+
+
+def test_files_that_were_damaged_since_end_no_run(adapters: AdapterStore) -> None:
+    version = publish(adapters, 1, Verdict(passed=True, champion=0))
+    (adapters.folder(version) / "adapter_model.safetensors").write_bytes(b"torn")
+    told = propose(adapters, adapters.get(version), "run 1", ASKED)
+    assert told is not None and told.startswith("version 1 waits in the list: ")
     assert adapters.pointers().candidate is None

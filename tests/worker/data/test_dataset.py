@@ -10,7 +10,7 @@ from worker.data.dataset import Dataset, DatasetSettings, FillUp, build_dataset
 from worker.data.examples import Examples
 from worker.data.manifest import quarantined_used
 from worker.data.quarantine import BRIGADE, Judgement
-from worker.data.split import SplitSettings, normalise
+from worker.data.split import SplitSettings, normalise, split
 from worker.data.trust import weigh
 
 EXPERT = Rater(rater_id="ann", role="expert")
@@ -135,7 +135,7 @@ def test_a_ranking_of_three_is_three_pairs_that_weigh_two() -> None:
 def test_a_rating_is_about_all_whole_answers_of_the_policy() -> None:
     turns = (turn(10), turn(11, origin="no_passage"), turn(12, finish="cancelled"), turn(13))
     rating = Rating(
-        conversation_id="c1", rater=Rater(rater_id="v1", role="visitor"), given_at=1, value=4
+        conversation_id="c1", rater=Rater(rater_id="v1", role="visitor"), given_at=13, value=4
     )
     (example,) = build([rating], conversation(1, *turns)).train.ratings
     assert [a.context.turn_id for a in example.answers] == ["t10", "t13"]
@@ -280,11 +280,11 @@ def test_the_shops_own_contacts_stay_wherever_they_are_said() -> None:
     assert pair.rejected.context.token_ids == (1, 11)
 
 
-def rating(conversation: int, visitor: str, value: int = 4) -> Rating:
+def rating(conversation: int, visitor: str, value: int = 4, at: float = 1000) -> Rating:
     return Rating(
         conversation_id=f"c{conversation}",
         rater=Rater(rater_id=visitor, role="visitor"),
-        given_at=1,
+        given_at=at,
         value=value,
     )
 
@@ -355,6 +355,32 @@ def test_near_duplicates_count_once(case: str) -> None:
     assert len(used) == count
     expected = {"near-duplicate": 1} if count == 1 else {}
     assert manifest.dropped_by_reason() == expected
+
+
+def test_what_an_expert_wrote_twice_counts_where_one_of_the_two_can_be_used() -> None:
+    """The first copy is a hold-out customer's on a question of the train side: on neither."""
+    settings = SplitSettings(holdout_share=0.4)
+    sides = split([], [f"question number {n}" for n in range(10, 40)], settings).questions
+    learnt, held, also_held = (
+        [question for question, side in sides.items() if side == wanted][place]
+        for wanted, place in (("train", 0), ("holdout", 0), ("holdout", 1))
+    )
+    one, two = (turn(n, message=learnt, response="No.") for n in (10, 20))
+    first = conversation(1, one, turn(11, message=held), turn(12, message=also_held))
+    rest = [conversation(n, turn(10 * n, message=learnt)) for n in range(3, 9)]
+    given = [correction(one, "Yes."), correction(two, "Yes.")]
+    data = build(given, first, conversation(2, two), *rest, holdout_share=0.4)
+    assert data.manifest.corrections == ("correction:t20:ann",)
+    assert data.manifest.why_dropped("correction:t10:ann") == "crosses train and hold-out"
+
+
+def test_a_rating_is_about_what_had_been_answered_by_then() -> None:
+    turns = [turn(10), turn(11), turn(12)]
+    data = build([rating(1, "v1", at=11)], conversation(1, *turns))
+    (found,) = data.train.ratings
+    assert [answer.context.turn_id for answer in found.answers] == ["t10", "t11"]
+    early = build([rating(1, "v1", at=9)], conversation(1, *turns)).manifest
+    assert early.dropped_by_reason() == {"no whole answer by the policy": 1}
 
 
 def test_a_ranking_that_adds_no_pair_is_listed_with_its_reason() -> None:

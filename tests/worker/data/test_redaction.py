@@ -47,6 +47,12 @@ PIECES = (
         ("order +49 30 1234567", "order [phone]"),
         ("border 0301234567", "border [phone]"),
         ("my phone #4155550132", "my phone #[phone]"),
+        ("my phone is #07700900123", "my phone is #[phone]"),
+        ("my number is #7700900123", "my number is #[phone]"),
+        ("call me at #07700 900123", "call me at #[phone]"),
+        ("cell: #555-123-4567", "cell: #[phone]"),
+        ("call me back about my order 07700 900123", "call me back about my order [phone]"),
+        ("my order 07700900123", "my order [phone]"),
     ],
 )
 def test_personal_data_becomes_a_placeholder(text: str, expected: str) -> None:
@@ -64,6 +70,8 @@ def test_personal_data_becomes_a_placeholder(text: str, expected: str) -> None:
         "My order 20481234567 has not arrived.",
         "Order 20481234567 is on its way.",
         "Order #1234567890",
+        "Order # 0123456789",
+        "My order is 0123 456 7890",
         "#1234567890, please",
         "order number is 4011234567",
         "Ticket 555-1234 is still open",

@@ -86,6 +86,14 @@ def test_a_larger_count_is_as_seldom_as_said_and_this_one_is_not(share: float) -
     assert [count_by_chance(20, odds, 0.05) for odds in (0.0, 1.0)] == [0, 20]
 
 
+def test_thousands_are_counted_as_a_normal_curve_would() -> None:
+    for items in (1_100, 5_000):
+        lead = lead_by_chance(items, 0.02)
+        assert lead == pytest.approx(2.054 * items**0.5, abs=3)
+        count = count_by_chance(items, 0.1, 0.05)
+        assert count == pytest.approx(0.1 * items + 1.645 * (0.09 * items) ** 0.5, abs=2)
+
+
 def test_a_mean_gain_agrees_with_the_textbook_and_knows_clusters() -> None:
     gains = [0.5, -0.2, 0.9, 0.4]
     alone = mean_gain(gains, range(4))
