@@ -24,7 +24,7 @@ def enough_for_ppo(
 ) -> bool:
     """Whether PPO can follow the supervised steps. Raises NotEnoughData when nothing can run."""
     _check_the_gates_needs(dataset, settings, thresholds)
-    _check_what_it_refuses(dataset, must_pass, thresholds)
+    _check_weight_and_must_pass(dataset, must_pass, thresholds)
     train = dataset.train
     enough_pairs = train.trusted_pairs >= settings.min_pairs
     if optimizer == "ppo" and not enough_pairs:
@@ -71,10 +71,11 @@ def _check_the_gates_needs(
         )
 
 
-def _check_what_it_refuses(
+def _check_weight_and_must_pass(
     dataset: Dataset, must_pass: MustPass, thresholds: GateThresholds
 ) -> None:
-    """As above, for what is wrong with the data and the shop."""
+    """Raises NotEnoughData where the gate would refuse for one visitor's weight, or because it can
+    ask no must-pass question."""
     share, most = dataset.manifest.largest_visitor_share, thresholds.max_visitor_share
     if share > most and "visitor share" not in thresholds.advisory:
         raise NotEnoughData(

@@ -25,7 +25,7 @@ def propose(
     if not settings.approval:
         share, reason = settings.share, "passed the gate; approvals are switched off"
     try:
-        if _decided(version, adapters.newest()):
+        if now.candidate == version or _decided(version, adapters.newest()):
             return None
         if (why_not := manifest.why_not(now.champions)) is not None:
             return why_not
