@@ -5,6 +5,8 @@ from typing import Any
 
 from rounds.rows import TRAINED, WHOLE
 
+_WHO = {"gold": "this scale", "one rater": "one more person"}
+
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Rounds first, then what each defence gives, then what the scale means."""
@@ -78,21 +80,22 @@ def _defences(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _anchors(rows: Sequence[dict[str, Any]]) -> str:
-    worse = [
-        r for r in rows if r["metric"] == "published_worse" and r["setting"]["ablation"] == "none"
-    ]
+    whole = [r for r in rows if r["setting"].get("ablation") == "none"]
+    worse = [r for r in whole if r["metric"] == "published_worse"]
+    published = sum(r["setting"].get("outcome") == "published" for r in whole)
     known = [r for r in rows if r["metric"] == "gold_of_known_answers"]
     people = [r for r in rows if r["metric"] == "spearman" and r["value"] is not None]
     lines = []
     if worse:
-        lines.append(f"published and worse than before: {sum(int(r['value']) for r in worse)}")
+        count = sum(int(r["value"]) for r in worse)
+        lines.append(f"Published and surely worse than before: {count} of {published} versions")
     if known:
         said = ", ".join(f"{r['setting']['answers']} {r['value']:.2f}" for r in known)
-        lines.append(f"satisfaction with answers of known kinds: {said}")
+        lines.append(f"Satisfaction with answers of known kinds: {said}")
     if people:
-        said = ", ".join(f"{r['setting']['who']} {_interval(r)}" for r in people)
-        lines.append(f"rank correlation with people's ratings: {said}")
-    return "\n".join(lines)
+        said = ", ".join(f"{_WHO[r['setting']['who']]} {_interval(r)}" for r in people)
+        lines.append(f"Rank correlation with people's ratings of real answers: {said}")
+    return "  \n".join(lines)
 
 
 def _share(row: dict[str, Any] | None) -> str:

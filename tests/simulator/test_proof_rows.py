@@ -110,8 +110,8 @@ def test_what_the_scale_means_stands_below(tmp_path: Path) -> None:
     add_rounds(results, {("none", 1): [START, BETTER]}, 5.0, "us")
     below = markdown(results.rows).split("\n\n")[-1].splitlines()
     assert below == [
-        "published and worse than before: 0",
-        "satisfaction with answers of known kinds: expert 5.00, first passage whole 4.70",
+        "Published and surely worse than before: 0 of 1 versions  ",
+        "Satisfaction with answers of known kinds: expert 5.00, first passage whole 4.70",
     ]
 
 
