@@ -174,7 +174,7 @@ class ConversationStore:
 
     def read_many(self, conversation_ids: Iterable[str]) -> list[Conversation]:
         """Those that exist, in this order, in two round trips."""
-        ids = list(conversation_ids)
+        ids = [name for name in conversation_ids if ":" not in name]  # else it is a key beside one
         pipeline = self._redis.pipeline(transaction=False)
         for conversation_id in ids:
             pipeline.hgetall(_key(conversation_id))

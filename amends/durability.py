@@ -5,8 +5,10 @@ failover or backups. Invariant: `durability` returns only when every acknowledge
 be made, fsynced before its answer.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from redis.commands.core import Script
 from redis.exceptions import ResponseError
 
 from amends.errors import StoreUnavailable
@@ -26,7 +28,7 @@ def durability(client: StoreClient) -> Durability:
         config: dict[Any, Any] = client.config_get(*_WANTED)
     except (StoreUnavailable, ResponseError) as error:
         client.ping()
-        wait_for_fsync(client, because=f"CONFIG GET is refused ({error}) and")
+        _check_waits(client, because=f"CONFIG GET is refused ({error}) and")
         return "wait"
     wrong = [
         f"{name} is {config.get(name, 'unknown')}, must be {value}"
@@ -41,8 +43,26 @@ def durability(client: StoreClient) -> Durability:
     return "always"
 
 
-def wait_for_fsync(client: StoreClient, because: str = "") -> None:
-    """Return when this connection's last write is on the local disk."""
+def to_disk(
+    client: StoreClient,
+    kept: Durability,
+    script: Script,
+    keys: Sequence[str],
+    args: Sequence[str | int | float],
+) -> Any:
+    """What the script answers, once what it wrote is on the local disk."""
+    if kept == "always":
+        return script(keys=keys, args=args)
+    # WAITAOF waits for its own connection's writes only, so both commands take one.
+    pipeline = client.pipeline(transaction=False)
+    script(keys=keys, args=args, client=pipeline)
+    pipeline.execute_command("WAITAOF", 1, 0, WAIT_MS)  # type: ignore[no-untyped-call]
+    answer, (local, _) = pipeline.execute()
+    _check_fsynced(local)
+    return answer
+
+
+def _check_waits(client: StoreClient, because: str) -> None:
     try:
         local, _ = client.execute_command("WAITAOF", 1, 0, WAIT_MS)
     except ResponseError as error:
@@ -50,6 +70,10 @@ def wait_for_fsync(client: StoreClient, because: str = "") -> None:
             f"the store cannot promise fsync: {because} WAITAOF says: {error}. "
             "Allow CONFIG GET, or use Valkey or Redis 7.2 and later with appendonly yes"
         ) from error
+    _check_fsynced(local)
+
+
+def _check_fsynced(local: int) -> None:
     if int(local) < 1:
         raise StoreUnavailable(f"the store did not fsync within {WAIT_MS} ms; send it again")
 

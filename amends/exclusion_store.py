@@ -11,8 +11,9 @@ audit row are one atomic script, on the disk when the call returns; rows are onl
 from typing import Literal, cast
 
 from pydantic import ValidationError
+from redis.commands.core import Script
 
-from amends.durability import durability, wait_for_fsync
+from amends.durability import durability, to_disk
 from amends.errors import InvalidInput, NotFound
 from amends.exclusion import Exclusion, ExclusionMove, Kind
 from amends.record import now_s
@@ -50,18 +51,14 @@ class ExclusionStore:
         """
         exclusion = _exclusion(kind, name, by, reason)
         row = _row(exclusion, "excluded")
-        args = [_field(kind, name), exclusion.model_dump_json(), row]
-        self._exclude(keys=[EXCLUSIONS, _AUDIT], args=args)
-        self._to_disk()
+        self._change(self._exclude, _field(kind, name), exclusion.model_dump_json(), row)
 
     def lift(self, kind: Kind, name: str, by: str, reason: str) -> None:
         """Their feedback counts again from the next run on. NotFound when nothing is to lift."""
         lifted = _exclusion(kind, name, by, reason)
-        args = [_field(kind, name), _row(lifted, "lifted")]
-        if not self._lift(keys=[EXCLUSIONS, _AUDIT], args=args):
+        if not self._change(self._lift, _field(kind, name), _row(lifted, "lifted")):
             standing = ", ".join(map(str, self.standing())) or "nobody"
             raise NotFound(f"{lifted} is not left out; left out are: {standing}")
-        self._to_disk()
 
     def standing(self) -> tuple[Exclusion, ...]:
         """Who is left out now, by kind and name."""
@@ -74,9 +71,10 @@ class ExclusionStore:
         texts = cast(list[str], self._redis.lrange(_AUDIT, -limit, -1))
         return tuple(ExclusionMove.model_validate_json(text) for text in reversed(texts))
 
-    def _to_disk(self) -> None:
-        if durability(self._redis) == "wait":
-            wait_for_fsync(self._redis)
+    def _change(self, script: Script, *args: str) -> bool:
+        """Whether anything was changed."""
+        keys = [EXCLUSIONS, _AUDIT]
+        return bool(to_disk(self._redis, durability(self._redis), script, keys, args))
 
 
 def _exclusion(kind: Kind, name: str, by: str, reason: str) -> Exclusion:

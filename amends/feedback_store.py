@@ -27,7 +27,7 @@ from itertools import islice
 from typing import Literal, TypedDict, cast
 
 from amends import feedback_scripts as scripts
-from amends.durability import Durability, durability, wait_for_fsync
+from amends.durability import Durability, durability, to_disk
 from amends.errors import IdempotencyConflict, InvalidInput, NotFound
 from amends.feedback import FEEDBACK, Feedback, Role
 from amends.store_client import StoreClient
@@ -75,12 +75,14 @@ class FeedbackStore:
         key the judgement itself decides. Raises IdempotencyConflict for the same key with another
         body.
         """
-        waits = self._durability == "wait"
         digest = _digest(feedback)
         turn_id = getattr(feedback, "turn_id", None)
         targets = [f"{_PREFIX}conversation:{feedback.conversation_id}"]
         targets += [f"{_PREFIX}turn:{turn_id}"] if turn_id is not None else []
-        result: str = self._add(
+        result: str = to_disk(
+            self._redis,
+            self._durability,
+            self._add,
             keys=[
                 f"{_PREFIX}{feedback.feedback_id}",
                 _PENDING,
@@ -100,8 +102,6 @@ class FeedbackStore:
             raise IdempotencyConflict(
                 f"idempotency key {idempotency_key!r} came with another body; take a new key"
             )
-        if waits:
-            wait_for_fsync(self._redis)
         return cast(Added, result)
 
     def claim(self, run_id: int) -> list[Feedback]:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -45,6 +45,12 @@ class Listener:
         self.frames.put_nowait(text)
         return True
 
+    def catch_up(self, texts: Sequence[str]) -> None:
+        """What it has missed, which the channel's log bounds; it may lag by as much more."""
+        self._limit += len(texts)
+        for text in texts:
+            self.frames.put_nowait(text)
+
     def close(self, code: int) -> None:
         """Ends the connection after what is queued."""
         self.frames.put_nowait(code)
@@ -60,6 +66,12 @@ class Reply:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     accepted: Accepted | None = None
     task: asyncio.Task[None] | None = None
+    stopped: bool = False  # by the visitor; a server that ends cancels the scope alone
+
+    def stop(self) -> None:
+        """The visitor has read enough."""
+        self.stopped = True
+        self.scope.cancel()
 
 
 @dataclass(frozen=True)
@@ -133,9 +145,8 @@ class Channel:
         if self.seq - start > len(since):  # fell out of the log meanwhile
             start, missed, since = self.seq, True, []
         done = frozenset(frame.turn_id for frame, _ in since if isinstance(frame, Done))
-        listener.put(welcome(Resumed(start, missed, done)))
-        if all([listener.put(text) for _, text in since]):
-            self.listeners.add(listener)
+        listener.catch_up([welcome(Resumed(start, missed, done)), *(text for _, text in since)])
+        self.listeners.add(listener)
 
     def leave(self, listener: Listener) -> None:
         self.listeners.discard(listener)

@@ -97,6 +97,7 @@ class PastTurn(Record):
     origin: Origin
     sources: tuple[Source, ...]
     thumb: Literal[1, -1] | None
+    finish_reason: FinishReason
 
 
 class Welcome(_ServerFrame):

@@ -80,7 +80,7 @@ async def reply_to(message: Message, responder: Responder, channel: Channel, rep
         channel.publish(Token(response_id=response_id, text=text))
 
     try:
-        turn = await responder.respond(draft, emit, reply.scope)
+        turn = await responder.respond(draft, emit, reply.scope, lambda: reply.stopped)
     except AmendsError as error:
         channel.publish(as_frame(error, message.message_id, response_id))
         return

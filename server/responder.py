@@ -30,7 +30,7 @@ from amends.conversation import (
 )
 from amends.conversation_store import ConversationStore
 from amends.engine.sequence import Chunk, Request, Sampling
-from amends.errors import InvalidInput, StoreUnavailable
+from amends.errors import EngineBusy, InvalidInput, StoreUnavailable
 from amends.knowledge import Knowledge
 from amends.prompt import MessageTooLong, Prompt, PromptRenderer
 from amends.record import now_s
@@ -137,12 +137,17 @@ class Responder:
         return draft
 
     async def respond(
-        self, draft: Draft, emit: Callable[[str], None], scope: anyio.CancelScope
+        self,
+        draft: Draft,
+        emit: Callable[[str], None],
+        scope: anyio.CancelScope,
+        stopped: Callable[[], bool],
     ) -> Turn:
         """Writes the response, `emit`s its text as it comes, stores the turn. Cancelling `scope`
-        ends it early.
+        ends it early; `stopped` says whether the visitor wanted that.
 
-        Raises EngineBusy before any text, StoreUnavailable when the turn could not be stored.
+        Raises EngineBusy before any text, also where the server ends, and then stores nothing, so
+        that the message may come again. StoreUnavailable when the turn could not be stored.
         """
         if draft.answered is not None:
             emit(draft.answered.response)
@@ -154,6 +159,8 @@ class Responder:
             turn = self._turn(draft, draft.fixed, version, "stop")
         else:
             turn = await self._write(draft, draft.prompt, emit, scope)
+            if turn.finish_reason == "cancelled" and not turn.response and not stopped():
+                raise EngineBusy("the server is going down; please send it again", STORE_WITHIN_S)
         await self._store(turn)
         return turn
 

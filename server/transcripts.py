@@ -28,6 +28,7 @@ def past_turns(
             origin=turn.origin,
             sources=sources_of(turn),
             thumb=thumbs.get(turn.turn_id),
+            finish_reason=turn.finish_reason,
         )
         for turn in conversation.turns
     )

@@ -42,7 +42,7 @@ _ORIGINS = {
 _NEVER_LEARNED = {
     "no_passage": "A rule wrote this, because no document fitted: add a document instead.",
     "other_language": "A rule wrote this to who writes another language: no round learns from it.",
-    "cancelled": "The visitor stopped this answer; rounds learn from whole answers only.",
+    "cancelled": "This answer was stopped before its end; rounds learn from whole answers only.",
     "examined": "This question examines each version; it is never learned from.",
 }
 BAD_RATING = 2

@@ -66,7 +66,10 @@ def origin_allowed(origin: str | None, host: str, allowed: tuple[str, ...]) -> b
     """Same host, or listed. Programs other than browsers send no origin."""
     if origin is None or origin in allowed:
         return True
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # "http://[x"
+        return False
     return parts.scheme in ("http", "https") and bool(parts.netloc) and parts.netloc == host
 
 
@@ -201,7 +204,7 @@ class Connection:
 
     def _cancel(self, cancel: Cancel, channel: Channel, listener: Listener) -> None:
         if channel.reply is not None and channel.reply.response_id == cancel.response_id:
-            channel.reply.scope.cancel()
+            channel.reply.stop()
             return
         text = "no such response is being written"
         error = Error(code="not_found", message=text, response_id=cancel.response_id)

@@ -96,6 +96,15 @@ def test_a_foreign_conversation_looks_like_one_that_does_not_exist(
     assert str(foreign.value).replace(mine, "X") == str(missing.value).replace("nothing", "X")
 
 
+def test_a_key_beside_a_conversation_is_no_conversation(store: ConversationStore) -> None:
+    mine = store.open("visitor").conversation_id
+    for field in ("schema_version", "visitor_id", "opened_at"):
+        store.add_message(mine, field, "1")
+    for beside in (f"{mine}:messages", f"{mine}:turns"):
+        with pytest.raises(NotFound):
+            store.read_for(beside, "1")
+
+
 def test_nothing_is_written_to_a_conversation_that_does_not_exist(
     store: ConversationStore, redis: StoreClient
 ) -> None:

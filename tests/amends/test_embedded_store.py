@@ -11,8 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from redis.connection import Connection
 
 from amends import embedded_store
+from amends.durability import to_disk
 from amends.embedded_store import StoreClient, connect, open_store
 from amends.errors import SettingsError, StoreUnavailable
 from amends.settings import Settings
@@ -181,6 +183,31 @@ def test_a_store_that_forbids_config_is_used_with_waitaof(
     finally:
         redis.config_set("appendonly", "yes")
         redis.acl_deluser("plain")
+
+
+def test_what_is_waited_for_is_what_was_written(redis: StoreClient) -> None:
+    """WAITAOF knows its own connection's writes; here every command finds another connection."""
+    pool = redis.connection_pool
+    taken = [pool.get_connection() for _ in range(3)]
+    given_back = pool.release
+
+    def to_the_end_of_the_queue(connection: Connection) -> None:
+        given_back(connection)
+        pool._available_connections.insert(0, pool._available_connections.pop())
+
+    for connection in taken:
+        given_back(connection)
+    pool.release = to_the_end_of_the_queue  # type: ignore[method-assign]
+    script = redis.register_script("return redis.call('SET', KEYS[1], ARGV[1])")
+    script(keys=["k"], args=["loaded"])
+    with redis.monitor() as monitor:
+        assert to_disk(redis, "wait", script, ["k"], ["v"]) == "OK"
+        seen: dict[str, str] = {}
+        while "WAITAOF" not in seen:
+            told = monitor.next_command()
+            if told["client_type"] != "lua":
+                seen[told["command"].split()[0].upper()] = told["client_port"]
+    assert seen["EVALSHA"] == seen["WAITAOF"]
 
 
 def test_a_cluster_node_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -104,7 +104,8 @@ def test_a_reloaded_page_gets_the_turns_and_the_running_response_from_its_start(
     with visitor.chat(chat.conversation_id) as again:
         rest = again.receive_until("done")
     assert again.welcome["missed"] is True
-    assert [turn["turn_id"] for turn in again.welcome["turns"]] == [first.turn_id]
+    told = [(turn["turn_id"], turn["finish_reason"]) for turn in again.welcome["turns"]]
+    assert told == [(first.turn_id, "stop")]
     assert rest[0]["type"] == "accepted" and rest[0]["text"] == "And what does a return cost?"
     assert [frame["seq"] for frame in again.frames] == [
         again.welcome["seq"] + i for i in range(len(again.frames))
@@ -387,6 +388,7 @@ def test_origins_are_compared_exactly() -> None:
         "https://shop.example.evil.example",
         "https://chat.example:1",
         "file://",
+        "http://[x",
     ):
         assert not origin_allowed(origin, "chat.example", allowed)
 
@@ -405,6 +407,22 @@ def test_a_client_that_does_not_read_is_dropped_and_the_response_stored(
         wait_until(lambda: bool(server.state.conversations.read(chat.conversation_id).turns))
         wait_until(lambda: not channel.listeners)
     assert listener.dropped
+
+
+def test_who_is_further_behind_than_a_client_may_lag_catches_up(
+    start_server: StartServer, engine: ScriptedEngine
+) -> None:
+    server = start_server(outgoing_frames=16)
+    engine.answer = lambda version: "a" * 150
+    visitor = server.new_visitor()
+    with visitor.chat() as chat:
+        chat.say(QUESTION)
+        (accepted,) = chat.receive_until("accepted")
+    wait_until(lambda: bool(server.state.conversations.read(chat.conversation_id).turns))
+    with visitor.chat(chat.conversation_id, accepted["seq"]) as again:
+        rest = again.receive_until("done")
+    assert again.welcome["missed"] is False
+    assert "".join(frame["text"] for frame in rest[:-1]) == "a" * 150
 
 
 def test_a_turn_is_written_by_one_version(
@@ -437,6 +455,26 @@ def test_stopping_the_server_stores_what_is_being_written(
     (turn,) = visitor.server.state.conversations.read(chat.conversation_id).turns
     assert turn.finish_reason == "cancelled" and turn.response.startswith("aa")
     assert engine.closed and conversations is not visitor.server.state.conversations
+
+
+def test_stopping_the_server_leaves_a_message_without_a_token_to_be_sent_again(
+    start_server: StartServer, engine: ScriptedEngine
+) -> None:
+    server = start_server(shutdown_s=0)
+    visitor = server.new_visitor()
+    engine.go_on.clear()
+    with visitor.chat() as chat:
+        message_id = chat.say(QUESTION)
+        chat.receive_until("accepted")
+        server.stop()
+    engine.go_on.set()
+    visitor.server = start_server()
+    assert visitor.server.state.conversations.read(chat.conversation_id).turns == ()
+    with visitor.chat(chat.conversation_id) as again:
+        again.say(QUESTION, message_id)
+        assert again.receive_until("done")[-1]["finish_reason"] == "stop"
+    (turn,) = visitor.server.state.conversations.read(chat.conversation_id).turns
+    assert turn.response == "Written by version 0."
 
 
 def test_before_the_policy_is_loaded_messages_are_busy(start_server: StartServer) -> None:

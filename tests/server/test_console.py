@@ -238,7 +238,7 @@ def test_one_correction_does_not_hide_another_complaint() -> None:
     [
         ({"origin": "no_passage"}, "add a document instead"),
         ({"origin": "other_language"}, "writes another language"),
-        ({"finish_reason": "cancelled"}, "The visitor stopped this answer"),
+        ({"finish_reason": "cancelled"}, "This answer was stopped before its end"),
         ({"message": "how long is the RETURN window"}, "This question examines each version"),
     ],
 )

@@ -10,6 +10,8 @@ import type { RatingValue, Reason, ServerFrame, ThumbValue } from "./protocol";
 import * as transcripts from "./transcript";
 import { shelf, Visitor } from "./visitor";
 
+const RENEW_EVERY_MS = 60 * 60_000;
+
 export class Conversation {
   transcript: transcripts.Transcript = transcripts.EMPTY;
   link: Link = "idle";
@@ -20,6 +22,7 @@ export class Conversation {
   private readonly outbox: Outbox;
   private readonly connection: Connection;
   private readonly sender: FeedbackSender;
+  private renewing = 0;
 
   constructor(
     server: string,
@@ -48,9 +51,12 @@ export class Conversation {
   start(): void {
     this.connection.start();
     void this.sender.flush();
+    clearInterval(this.renewing);
+    this.renewing = window.setInterval(() => this.renew(), RENEW_EVERY_MS);
   }
 
   stop(): void {
+    clearInterval(this.renewing);
     this.connection.stop();
   }
 
@@ -102,6 +108,11 @@ export class Conversation {
     this.connection.again();
   }
 
+  /** Who leaves the page open for a day is the same visitor afterwards. */
+  private renew(): void {
+    this.visitor.token().catch(() => undefined); // the connection tells who cannot reach the server
+  }
+
   private judge(path: string, body: Record<string, unknown>): void {
     this.sender.add({ kind: "feedback", id: newId(), path, body });
   }
@@ -123,8 +134,9 @@ export class Conversation {
 
   private welcomed(conversationId: string): void {
     this.visitor.conversationId = conversationId;
-    // The server tells the thumbs that it has; those on their way to it count already.
+    // The server tells the judgements that it has; those on their way to it count already.
     for (const { path, body } of this.outbox.feedback) {
+      if (path === ratingPath(conversationId)) this.become({ ...this.transcript, rating: body.value as RatingValue });
       const turnId = this.transcript.entries.find((row) => row.turnId && thumbPath(row.turnId) === path)?.turnId;
       if (turnId) this.become(transcripts.setThumb(this.transcript, turnId, body.value as ThumbValue));
     }

@@ -67,7 +67,8 @@ export class FeedbackSender {
         "idempotency-key": item.id,
       };
       const url = new URL(item.path, this.server);
-      return (await fetch(url, { method: "PUT", headers, body: JSON.stringify(item.body) })).status;
+      // keepalive: who rates often closes the page with the same movement.
+      return (await fetch(url, { method: "PUT", headers, body: JSON.stringify(item.body), keepalive: true })).status;
     } catch (error) {
       // fetch answers a TypeError when the network is down; both mean "not now".
       if (error instanceof NoToken || error instanceof TypeError) return 503;

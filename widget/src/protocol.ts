@@ -22,6 +22,7 @@ export interface StoredTurn {
   readonly response: string;
   readonly sources: readonly Source[];
   readonly thumb: ThumbValue | null;
+  readonly finish_reason: string;
 }
 
 interface Numbered {
@@ -107,6 +108,7 @@ function storedTurn(value: unknown): StoredTurn | null {
     response: text(row.response),
     sources: sources(row.sources),
     thumb: thumb(row.thumb),
+    finish_reason: text(row.finish_reason) || "stop",
   };
 }
 

@@ -79,8 +79,8 @@ function entry(id: string, message: string, rest: Partial<Entry>): Entry {
   };
 }
 
-function stored({ turn_id, message, response, sources, thumb }: StoredTurn): Entry {
-  return entry(turn_id, message, { response, sources, thumb, turnId: turn_id, status: "done" });
+function stored({ turn_id, message, response, sources, thumb, finish_reason }: StoredTurn): Entry {
+  return entry(turn_id, message, { response, sources, thumb, turnId: turn_id, status: "done", finishReason: finish_reason });
 }
 
 function change(transcript: Transcript, which: (row: Entry) => boolean, to: Partial<Entry>): Transcript {
@@ -98,7 +98,7 @@ export function queue(transcript: Transcript, id: string, message: string): Tran
 
 /** A failed message tries again under `newId` (its own one if the server never accepted it). */
 export function retry(transcript: Transcript, id: string, newId: string): Transcript {
-  const fresh = { id: newId, status: "queued", failure: null, response: "", responseId: null } as const;
+  const fresh = { id: newId, status: "queued", failure: null, response: "", responseId: null, followed: false } as const;
   return change(transcript, (row) => row.id === id, fresh);
 }
 
@@ -112,7 +112,8 @@ export function setThumb(transcript: Transcript, turnId: string, thumb: ThumbVal
 
 /** The server no longer knows the conversation: what was said stays to be read, but not to be judged. */
 export function detach(transcript: Transcript): Transcript {
-  const entries = transcript.entries.map((row) => (isLive(row) ? row : { ...row, turnId: null, thumb: null }));
+  const unsent = { status: "queued", response: "", responseId: null, followed: false } as const;
+  const entries = transcript.entries.map((row) => ({ ...row, ...(isLive(row) ? unsent : { turnId: null, thumb: null }) }));
   return { ...EMPTY, shop: transcript.shop, entries };
 }
 

@@ -6,11 +6,10 @@ import type { Shelf } from "./outbox";
 
 interface Token {
   readonly token: string;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch, as is renewAt: half of its life later. */
   readonly expiresAt: number;
+  readonly renewAt: number;
 }
-
-const RENEW_BEFORE_MS = 5 * 60_000;
 
 /** The page's storage, or memory where the browser forbids it. */
 export function shelf(which: "localStorage" | "sessionStorage"): Shelf {
@@ -65,12 +64,12 @@ export class Visitor {
     else this.tab.removeItem(this.conversationKey);
   }
 
-  /** A token that is not about to expire; asks the server if need be. Throws NoToken. */
+  /** A valid token; asks the server for one, or for the same visitor's next one, in time. Throws NoToken. */
   token(): Promise<string> {
     const kept = this.kept();
-    if (kept && kept.expiresAt - RENEW_BEFORE_MS > Date.now()) return Promise.resolve(kept.token);
+    if (kept && Date.now() < kept.renewAt) return Promise.resolve(kept.token);
     this.asking ??= this.ask(kept).finally(() => (this.asking = null));
-    return this.asking;
+    return kept ? this.asking.catch(() => kept.token) : this.asking;
   }
 
   forgetToken(): void {
@@ -97,7 +96,8 @@ export class Visitor {
     }
     const { token, expires_at } = (await answer.json()) as { token: string; expires_at: number | string };
     const expiresAt = typeof expires_at === "number" ? expires_at * 1000 : Date.parse(expires_at);
-    this.browser.setItem(this.tokenKey, JSON.stringify({ token, expiresAt }));
+    const renewAt = (Date.now() + expiresAt) / 2;
+    this.browser.setItem(this.tokenKey, JSON.stringify({ token, expiresAt, renewAt }));
     return token;
   }
 }

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Conversation } from "../src/conversation";
+import { Conversation, ratingPath } from "../src/conversation";
 import { Outbox } from "../src/outbox";
 import { browser, type Memory } from "./browser";
+import { welcome } from "./frames";
 
 const OUTBOX = "amends:s:outbox";
 const TOO_LONG = "é".repeat(8193); // 16,386 bytes
@@ -34,4 +35,13 @@ test("a message over the limit that an outbox still holds is shown as failed and
     [3, "queued", undefined],
   ]);
   assert.deepEqual(waiting(tab), ["Hi?"]);
+});
+
+test("a rating on its way to the server is shown as given", () => {
+  const { tab } = browser();
+  new Outbox(tab, OUTBOX).put({ kind: "feedback", id: "a", path: ratingPath("c"), body: { value: 4 } });
+  globalThis.fetch = () => new Promise(() => {});
+  const conversation = open();
+  conversation["receive"](welcome(1));
+  assert.equal(conversation.transcript.rating, 4);
 });

@@ -98,6 +98,7 @@ test("a retry waits again under its new id and forgets the broken response", () 
   const failed = after(asked, accepted(1, "m"), token(2, "brok"), frame(3, { type: "error", code: "internal", response_id: "r" }));
   const again = retry(failed, "m", "m2");
   assert.deepEqual(brief(again), [["Hi?", "", "queued", null]]);
+  assert.equal(again.entries[0]?.followed, false); // else it would not be sent after a cut
   assert.equal(liveEntry(again)?.id, "m2");
   assert.deepEqual(brief(after(again, accepted(4, "m2", "r2"), token(5, "ok", "r2"), done(6, "t2", "r2"))), [
     ["Hi?", "ok", "done", "t2"],
@@ -107,8 +108,9 @@ test("a retry waits again under its new id and forgets the broken response", () 
 test("a conversation that the server lost stays readable, cannot be judged, and does not swallow what is unsent", () => {
   const answered = after(asked, accepted(1, "m"), token(2, "a"), done(3));
   const judged = setThumb(answered, "t", 1);
-  const lost = detach(queue(judged, "m2", "and?"));
+  const lost = detach(after(queue(judged, "m2", "and?"), accepted(4, "m2", "r2"), token(5, "no", "r2")));
   assert.equal(lost.conversationId, null);
+  assert.deepEqual([lost.entries[1]?.responseId, lost.entries[1]?.followed], [null, false]);
   const fresh = after(lost, welcome(0));
   assert.deepEqual(brief(fresh), [
     ["Hi?", "a", "done", null],
