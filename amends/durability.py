@@ -57,7 +57,12 @@ def to_disk(
     pipeline = client.pipeline(transaction=False)
     script(keys=keys, args=args, client=pipeline)
     pipeline.execute_command("WAITAOF", 1, 0, WAIT_MS)  # type: ignore[no-untyped-call]
-    answer, (local, _) = pipeline.execute()
+    try:
+        answer, (local, _) = pipeline.execute()
+    except ResponseError as error:
+        if "WAITAOF" in str(error):  # redis-py names the command that failed
+            raise _no_promise(error) from error
+        raise
     _check_fsynced(local)
     return answer
 
@@ -66,11 +71,15 @@ def _check_waits(client: StoreClient, because: str) -> None:
     try:
         local, _ = client.execute_command("WAITAOF", 1, 0, WAIT_MS)
     except ResponseError as error:
-        raise StoreUnavailable(
-            f"the store cannot promise fsync: {because} WAITAOF says: {error}. "
-            "Allow CONFIG GET, or use Valkey or Redis 7.2 and later with appendonly yes"
-        ) from error
+        raise _no_promise(error, because) from error
     _check_fsynced(local)
+
+
+def _no_promise(error: ResponseError, because: str = "") -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the store cannot promise fsync: {because} WAITAOF says: {error}. "
+        "Allow CONFIG GET, or use Valkey or Redis 7.2 and later with appendonly yes"
+    )
 
 
 def _check_fsynced(local: int) -> None:

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 MARK_EVERY_S: Final = 2.0
 ANSWER_WITHIN_S: Final = 60.0  # then nobody waits any more: busy, or what there is by then
+COME_BACK_S: Final = 5.0  # to a server that is started again
 STORE_WITHIN_S: Final = 5.0  # how long a finished turn waits for a store that has gone away
 STORE_AGAIN_S: Final = 0.5
 HISTORY_TURNS: Final = 20  # rendering tries with one turn less until all fits: bound the tries
@@ -160,7 +161,7 @@ class Responder:
         else:
             turn = await self._write(draft, draft.prompt, emit, scope)
             if turn.finish_reason == "cancelled" and not turn.response and not stopped():
-                raise EngineBusy("the server is going down; please send it again", STORE_WITHIN_S)
+                raise EngineBusy("the server is going down; please send it again", COME_BACK_S)
         await self._store(turn)
         return turn
 

@@ -29,13 +29,7 @@ def stage_reward_model(model: ScoringModel | None, run_folder: Path, base_name: 
     shutil.rmtree(folder, ignore_errors=True)  # of an attempt that published nothing
     folder.mkdir(parents=True)
     if model is not None:
-        if model.features.lora is not None:
-            features = folder / OWN_FEATURES
-            save_lora(model.features.lora, features, base_name)
-            for path in features.iterdir():
-                sync_file(path)
-            sync_folder(features)
-        save_reward_head(model.head, folder)
+        _write(model, folder, base_name)
     sync_folder(folder)
     sync_folder(run_folder)
 
@@ -55,6 +49,16 @@ def keep_reward_model(run_folder: Path, root: Path, version: int) -> None:
         root.mkdir(parents=True, exist_ok=True)
         folder.rename(kept)
         sync_folder(root)
+
+
+def _write(model: ScoringModel, folder: Path, base_name: str) -> None:
+    if model.features.lora is not None:
+        features = folder / OWN_FEATURES
+        save_lora(model.features.lora, features, base_name)
+        for path in features.iterdir():
+            sync_file(path)
+        sync_folder(features)
+    save_reward_head(model.head, folder)
 
 
 def newest_reward_model(

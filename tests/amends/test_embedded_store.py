@@ -208,6 +208,12 @@ def test_what_is_waited_for_is_what_was_written(redis: StoreClient) -> None:
             if told["client_type"] != "lua":
                 seen[told["command"].split()[0].upper()] = told["client_port"]
     assert seen["EVALSHA"] == seen["WAITAOF"]
+    redis.config_set("appendonly", "no")
+    try:
+        with pytest.raises(StoreUnavailable, match="cannot promise fsync"):
+            to_disk(redis, "wait", script, ["k"], ["v"])
+    finally:
+        redis.config_set("appendonly", "yes")
 
 
 def test_a_cluster_node_is_refused_with_the_reason(tmp_path: Path) -> None:
