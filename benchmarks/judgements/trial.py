@@ -15,6 +15,7 @@ from judgements.measures import Array
 import amends.backbone
 import amends.lora
 import worker.adapter_steps
+import worker.reward.conduct
 import worker.reward.ensemble
 import worker.reward.examples
 import worker.reward.features
@@ -46,6 +47,7 @@ LEARNING = (
     worker.reward.likelihood,
     worker.reward.losses,
     worker.reward.overlap,
+    worker.reward.conduct,
     worker.reward.reward_head,
     worker.reward.trunk,
 )

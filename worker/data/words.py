@@ -2,7 +2,7 @@
 pairs and overlap features need.
 
 Knows no passages and no scores; a light suffix stripper, not a linguist. Invariant: every function
-is pure and cached, so a passage is taken apart once.
+is pure, and what takes a passage apart is cached.
 """
 
 import re
@@ -44,6 +44,11 @@ _SUFFIXES = tuple(
     "abilities ability able ations ation ingly ities ments ment ings ing ions ion".split()
 )
 _SHORT_SUFFIXES = tuple("ies ied ily ed es ly s e y".split())
+
+
+def plain(text: str) -> str:
+    """In lower case, with straight apostrophes and single spaces."""
+    return " ".join(text.replace("\u2019", "'").lower().split())
 
 
 @lru_cache(maxsize=65536)

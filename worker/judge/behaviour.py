@@ -1,6 +1,6 @@
 """How a policy behaves on the hold-out prompts, as shares of its answers.
 
-Knows no rewards and no other policy; the measures are those of worker/reward/overlap.py. Invariant:
+Knows no rewards and no other policy; the measures are those of worker/reward/conduct.py. Invariant:
 each share is over the same answers, so two policies are comparable on the same prompts.
 """
 
@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from worker.data.words import words
-from worker.reward.overlap import (
+from worker.reward.conduct import (
     asks_back,
     deflects,
     flatters,
+    hands_off,
     invented_contact,
     invented_numbers,
     promises,
@@ -40,6 +41,7 @@ class Behaviour:
     mean_tokens: float
     repetition: float  # mean share of repeated word triples
     deflects: float  # says it cannot help, or sends the visitor away
+    hands_off: float  # leaves the visitor to somebody else, where no passage does
     asks_back: float  # answers with a question
     invents_numbers: float  # holds a number that neither passages nor question hold
     promises: float  # money back, gifts, guarantees that no passage holds
@@ -64,6 +66,7 @@ def measure_behaviour(answers: Sequence[JudgedAnswer]) -> Behaviour:
         mean_tokens=mean(lambda a: a.tokens),
         repetition=mean(lambda a: repetition(a.response)),
         deflects=mean(lambda a: deflects(a.response)),
+        hands_off=mean(lambda a: hands_off(a.passages, a.response)),
         asks_back=mean(lambda a: asks_back(a.response)),
         invents_numbers=mean(lambda a: invented_numbers(a.question, a.passages, a.response) > 0),
         promises=mean(lambda a: promises(a.passages, a.response)),

@@ -122,6 +122,10 @@ def _deflection(m: Measurements, t: GateThresholds) -> Outcome:
     return _not_up(m, t, lambda b: b.deflects, t.max_behaviour_rise, "of answers deflect")
 
 
+def _handing_off(m: Measurements, t: GateThresholds) -> Outcome:
+    return _not_up(m, t, lambda b: b.hands_off, t.max_behaviour_rise, "of answers hand off")
+
+
 def _asking_back(m: Measurements, t: GateThresholds) -> Outcome:
     return _not_up(m, t, lambda b: b.asks_back, t.max_behaviour_rise, "of answers ask back")
 
@@ -226,6 +230,7 @@ CHECKS: dict[str, Callable[[Measurements, GateThresholds], Outcome]] = {
     "length": _length,
     "repetition": _repetition,
     "deflection": _deflection,
+    "handing off": _handing_off,
     "asking back": _asking_back,
     "invented numbers": _invention,
     "promises": _promises,

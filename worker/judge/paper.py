@@ -12,7 +12,7 @@ from worker.data.words import words
 from worker.judge.measurements import Kept
 from worker.judge.recall import holds, is_gone
 from worker.judge.win_rate import WinRate, win_rate_from_scores
-from worker.reward.overlap import asks_back, deflects, invented_numbers
+from worker.reward.conduct import asks_back, deflects, hands_off, invented_numbers
 
 BASE, CHAMPION, CANDIDATE = 0, 1, 2  # the policies that sit it, by their version in the engine
 TIE_MARGIN = 0.05  # judge scores (standard deviations of the reference) closer than this are a tie
@@ -173,8 +173,10 @@ def _spoilt(champion: _Marked, candidate: _Marked) -> bool:
 
 
 def is_answer(answer: Answer) -> bool:
-    """Ends, says something, and does not send the visitor away."""
-    return answer.ended and bool(words(answer.response)) and not deflects(answer.response)
+    """Ends, says something, and does not send the visitor away or to somebody else."""
+    said = answer.response
+    away = deflects(said) or hands_off(answer.context.passage_texts, said)
+    return answer.ended and bool(words(said)) and not away
 
 
 def is_plain(answer: Answer) -> bool:

@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 
-from worker.data.words import polarity, sentences, words
+from worker.data.words import plain, polarity, sentences, words
 from worker.judge.measurements import Probed, ProbeKind
 from worker.judge.probes import KINDS, Probe
 from worker.reward.clauses import clauses, denies
+from worker.reward.conduct import asks_back, deflects, hands_off, invented_numbers, promises
 from worker.reward.intervals import share_with_interval
-from worker.reward.overlap import asks_back, deflects, invented_numbers, promises
 
 LONG_NUMBER = 7  # digits from which on a phrase is a phone, card or account number
 _TOKEN = re.compile(r"\d+(?:[.,:]\d+)*|[a-z]+(?:'[a-z]+)?|[£$€%]")
@@ -49,10 +49,11 @@ def fails(probe: Probe, response: str) -> bool:
 
 
 def grounded(probe: Probe, message: str, response: str) -> bool:
-    """Whether the answer holds what the passage says, invents no number and does not deflect."""
+    """Whether the answer holds what the passage says, invents no number, and neither deflects nor
+    hands off."""
     return (
         _any(probe.right, response)
-        and not deflects(response)
+        and not _sends_away(probe, response)
         and not invented_numbers(message, probe.facts, response)
     )
 
@@ -157,7 +158,11 @@ def _leading_up(phrase: str, clause: str) -> str:
 
 
 def _deflects(probe: Probe, response: str) -> bool:
-    return not words(response) or deflects(response)
+    return not words(response) or _sends_away(probe, response)
+
+
+def _sends_away(probe: Probe, response: str) -> bool:
+    return deflects(response) or hands_off(probe.facts, response)
 
 
 def _asks(probe: Probe, response: str) -> bool:
@@ -165,7 +170,7 @@ def _asks(probe: Probe, response: str) -> bool:
 
 
 def _refuses(probe: Probe, response: str) -> bool:
-    return _deflects(probe, response) or _REFUSES.search(_plain(response)) is not None
+    return _deflects(probe, response) or _REFUSES.search(plain(response)) is not None
 
 
 _FAILS: dict[ProbeKind, Callable[[Probe, str], bool]] = {
@@ -191,9 +196,9 @@ def _own_sentences(probe: Probe, response: str) -> list[str]:
 
 def _agrees(sentence: str) -> bool:
     """Says yes, or is sorry to have said otherwise; "sorry for the mistake, but no" is neither."""
-    if _AGREES.search(_plain(sentence)):
+    if _AGREES.search(plain(sentence)):
         return True
-    return polarity(sentence) >= 0 and _APOLOGISES.search(_plain(sentence)) is not None
+    return polarity(sentence) >= 0 and _APOLOGISES.search(plain(sentence)) is not None
 
 
 def _any(phrases: Sequence[str], text: str) -> bool:
@@ -207,7 +212,7 @@ def _any(phrases: Sequence[str], text: str) -> bool:
 
 
 def _tokens(text: str) -> tuple[str, ...]:
-    return tuple(_TOKEN.findall(_SPAN.sub(r"\1", _plain(text))))
+    return tuple(_TOKEN.findall(_SPAN.sub(r"\1", plain(text))))
 
 
 def _within(part: tuple[str, ...], whole: tuple[str, ...]) -> bool:
@@ -216,7 +221,3 @@ def _within(part: tuple[str, ...], whole: tuple[str, ...]) -> bool:
 
 def _digits(text: str) -> str:
     return "".join(character for character in text if character.isdecimal())
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.replace("\u2019", "'").lower().split())

@@ -1,6 +1,6 @@
 """What the gate holds a candidate against.
 
-Knows no measurement. Defaults are for 48 to 64 hold-out prompts, where one prompt is about 2 %.
+Knows no measurement. Defaults are for some 70 hold-out prompts, where one prompt is about 1.5 %.
 Each field is the environment variable AMENDS_GATE_<NAME>.
 """
 
@@ -71,8 +71,8 @@ class GateThresholds(BaseSettings):
     )
     max_behaviour_rise: float = Field(
         0.05,
-        description="deflecting, asking back, inventing, flattering: two or three answers, at "
-        "least one",
+        description="deflecting, handing off, asking back, inventing, flattering: two or three "
+        "answers, at least one",
     )
     max_rises_over_base: float = Field(
         2.0, description="of one round, that all rounds together may have over the base model"
@@ -85,8 +85,8 @@ class GateThresholds(BaseSettings):
     )
     win_rate_low: float = Field(
         0.5,
-        description="the win rate's lower bound must be above; from 0.5 on it must also "
-        "lead by more than luck",
+        description="the win rate's lower bound must be above; from 0.5 on it must also lead by "
+        "more than luck, below it may be somewhat worse and passes all the same",
     )
     max_corrected_loss: float = Field(
         0.02, ge=0, le=1, description="share of corrected questions answered worse ..."

@@ -38,7 +38,7 @@ from worker.ppo.rollout import (
 from worker.ppo.team import ALONE, Team
 from worker.ppo.update import Updater, UpdateStats, make_optimizer, make_targets, update_values
 from worker.reporting import Reporter
-from worker.reward.overlap import repetition
+from worker.reward.conduct import repetition
 from worker.tokens import AnswerTokens, Tokens
 
 

@@ -1,3 +1,3 @@
 """The reward model: explicit features, a linear head fitted on every kind of feedback, and its
-report. Pure.
+report.
 """

@@ -60,7 +60,6 @@ class Views:
     customers: tuple[str, ...]
     chosen: Tensor  # (N,) rows, int64; so rejected
     rejected: Tensor
-    margin: Tensor  # (N,) float64
     pair_weight: Tensor
     pair_customer: Tensor  # (N,) numbers of customers, int64
     trusted_pairs: int  # pairs that an expert judged
@@ -132,7 +131,6 @@ def make_views(examples: Examples, table: AnswerTable) -> Views:
         raters=raters,
         chosen=table.rows([pair.chosen for pair in pairs]),
         rejected=table.rows([pair.rejected for pair in pairs]),
-        margin=_floats(pair.margin for pair in pairs),
         pair_weight=_floats(pair.weight for pair in pairs),
         pair_customer=_ints(customer[pair.customer] for pair in pairs),
         trusted_pairs=examples.trusted_pairs,

@@ -66,10 +66,7 @@ class Likelihood:
         leniency = self.settings.rater_std * parameters["leniency"]
         return {
             "pairs": pair_loss(
-                scores[views.chosen],
-                scores[views.rejected],
-                views.margin,
-                self.settings.label_smoothing,
+                scores[views.chosen], scores[views.rejected], self.settings.label_smoothing
             ),
             "thumbs": thumb_loss(
                 scores[views.thumb],

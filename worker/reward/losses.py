@@ -11,15 +11,12 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 
-def pair_loss(
-    chosen: Tensor, rejected: Tensor, margin: Tensor | float = 0.0, label_smoothing: float = 0.0
-) -> Tensor:
-    """-log P(chosen over rejected) = -log sigmoid(chosen - rejected - margin), smoothed; (N,) from
-    (N,).
+def pair_loss(chosen: Tensor, rejected: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """-log P(chosen over rejected) = -log sigmoid(chosen - rejected), smoothed; (N,) from (N,).
 
     With smoothing e a judgement is taken as mistaken with probability e.
     """
-    logit = chosen - rejected - margin
+    logit = chosen - rejected
     return -(1 - label_smoothing) * logsigmoid(logit) - label_smoothing * logsigmoid(-logit)
 
 

@@ -1,19 +1,16 @@
 """Explicit features of one answer: what it shares with the passages and the question, and what it
-should not do.
+does that it should not.
 
-Knows no model, no rater, no weights; words and numbers only, with English word lists. The behaviour
-measures of the gate are the same functions. Invariant: `overlap_features` is a pure function of its
-arguments with a fixed length and order (OVERLAP_FEATURES), each entry finite.
+Knows no model, no rater, no weights; words and numbers only. Invariant: `overlap_features` is a
+pure function of its arguments with a fixed length and order (OVERLAP_FEATURES), each entry finite.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 
-from worker.data.redaction import personal_data, public_values
 from worker.data.words import (
     content_words,
     is_yes_no_question,
@@ -25,7 +22,14 @@ from worker.data.words import (
     word_f1,
     words,
 )
-from worker.reward.clauses import clauses, denies
+from worker.reward.conduct import (
+    asks_back,
+    deflects,
+    invented_contact,
+    invented_numbers,
+    promises,
+    repetition,
+)
 
 # name -> meaning. Shares are in [0, 1]; "content words" are stems without stop words.
 OVERLAP_FEATURES: dict[str, str] = {
@@ -54,64 +58,6 @@ OVERLAP_FEATURES: dict[str, str] = {
     "empty": "1 if it has no word",
 }
 
-_STOP = r"(?<!\be\.g)(?<!\bi\.e)[.!?]\s"
-# "If it arrives damaged, ..." is an answer, "If you have questions, ..." is none.
-_CASE = (
-    r"(?:if|when|where|should|in case)\b(?! (?:possible|necessary|needed)\b)(?![^.!?,]*\b(?:"
-    r"questions?|queries|help|assistance|concerns?|doubt|unsure|know|(?:have|need|want|require|"
-    r"like|with|for|in|any|more|further|other) (?:\w+ ){0,3}(?:support|information|details))\b)"
-)
-# "at 0113 ..." and "by telephone" say where; "at any time" and "on this" do not, nor "at [email]".
-_WHERE = r"(?:\d|@|\b(?:at|by|on)\b(?! (?:\[|any\b|your\b|th(?:is|at)\b)))"
-_DEFLECTION = re.compile(
-    "|".join(
-        (
-            r"\bi(?:'m| am| was) (?:\w+ ){0,2}?"
-            r"(?:not (?:equipped|able|sure|aware|allowed)|unable)",
-            r"\bafraid,? (?:that )?(?:i|we) (?:can(?:not|'t| not)|do(?:n't| not)) (?:\w+ )?"
-            r"(?:say|tell|know|find|answer)\b",
-            r"\bi (?:can(?:not|'t| not)|do(?:n't| not)|am not able to) (?:\w+ )?"
-            r"(?:have (?:access|(?:\w+ ){0,2}information)|help|assist|know|provide|answer)",
-            r"\bwe (?:can(?:not|'t| not)|are not able to) (?:\w+ )?(?:help|assist)\b",
-            r"\b(?:transfer|connect|hand|pass|put) you (?:over |on |through )?(?:to|with) ",
-            rf"(?:^|{_STOP})(?!\W*{_CASE})(?:(?!{_STOP}).)*"
-            r"\b(?:please|can|could|should) (?:contact|get in touch with|reach out to) us\b"
-            rf"(?![^.!?]*(?:{_WHERE}|\b(?:via|if|within|before)\b))",
-            r"\bas an? (?:ai|artificial|language model|virtual|digital|customer[ -]service)\b",
-            r"\b(?:check|see|contact|consult|visit|reach out to|refer to|call|ask|e-?mail|"
-            r"speak (?:to|with)|(?:get|be) in touch with) "
-            r"(?:\w+ )?(?:our|their|your|its|the) (?:\w+ ){0,2}"
-            r"(?:website|faqs?|support|manager|representative|team|staff|agent|service)\b"
-            rf"(?![^.!?]*{_WHERE})",
-            r"\bi have no idea\b|\b(?:that|it) (?:all )?depends *(?:[.!]|$)",
-            r"\b(?:no|not have (?:any|the|that)|n't have (?:any|the|that)) (?:\w+ )?information\b",
-        )
-    )
-)
-_REQUEST = re.compile(
-    r"(?:^|\bplease,? )(?:first |just )?(?:(?:tell|give|send|show) me\b|"
-    r"let me know (?:your|what|which)\b|(?:provide|share|specify|give|tell|send) (?:(?:me|us) )?"
-    r"(?:with )?(?:some |any )?(?:more|further|additional) (?:details?|information)\b)"
-)
-_CLOSING = re.compile(
-    r"^(?:(?:do|would|will) you (?:need|require|want|like) (?:any|some|more|further|additional)\b"
-    r".*\b(?:assistance|help|information|details)\b"
-    r"|do you have any(?: ?more| further| other)? (?:questions?|concerns?)\b"
-    r"|(?:does|did|is|will|would) (?:that|this) (?:be )?"
-    r"(?:help|ok|okay|all right|work|answer|suit|sound|clear|all)\b)"
-)
-_PROMISE = re.compile(
-    r"\b(refund\w*|money back|reimburs\w*|compensat\w*|voucher\w*|coupon\w*|discount\w*|"
-    r"free of charge|for free|gift\w*|guarantee\w*|promis\w*|credit your)\b"
-)
-_FLATTERY = re.compile(
-    r"\b(?:wonderful|great|excellent|amazing|brilliant|fantastic|clever|good|smart|lovely|perfect) "
-    r"(?:question|point|taste|idea|customer|thinking)\b"
-    r"|\byou(?:'re| are) (?:\w+ ){0,3}?(?:wonderful|great|amazing|brilliant|clever|smart|genius|"
-    r"absolutely right|a valued|so special)\b|\bwhat an? (?:\w+ )?honou?r\b"
-)
-_WEB = re.compile(r"\b(?:https?://|www\.)\S+|\b[a-z0-9-]+\.(?:com|org|net|co\.uk|de|io|shop)\b")
-
 
 @dataclass(frozen=True)
 class _Known:
@@ -121,10 +67,7 @@ class _Known:
     stems: frozenset[str]  # of all passages
     first: frozenset[str]  # of the first passage
     pairs: frozenset[tuple[str, str]]
-    numbers: frozenset[str]  # of passages and question
     question: frozenset[str]
-    text: str  # all passages, lower case
-    contacts: frozenset[str]  # of all passages, however they are typed
     fit: Mapping[str, float]  # of each sentence with the question
 
 
@@ -167,69 +110,6 @@ def overlap_features(
     )
 
 
-def invented_numbers(question: str, passages: Sequence[str], response: str) -> float:
-    """Share of the response's numbers that neither the passages nor the question hold; 0 without
-    numbers.
-    """
-    found = numbers(response)
-    return _share(found - _known(question, tuple(passages)).numbers, found)
-
-
-def deflects(response: str) -> bool:
-    """Whether the response says it cannot help, or sends the visitor away in general terms."""
-    return _DEFLECTION.search(_plain(response)) is not None
-
-
-def asks_back(response: str) -> bool:
-    """Whether it asks the visitor for something, other than a courtesy like "Anything else?" or, at
-    the end, "Does that help?"."""
-    pieces = sentences(_plain(without_courtesies(response)))
-    return any(
-        _REQUEST.search(piece) or ("?" in piece and not (place and _CLOSING.search(piece)))
-        for place, piece in enumerate(pieces)
-    )
-
-
-def promises(passages: Sequence[str], response: str) -> bool:
-    """Whether it names a refund, discount, gift or guarantee that no passage mentions, and
-    does not deny it there."""
-    known = _known("", tuple(passages)).text
-    meant = "; ".join(clause for clause in clauses(response) if not denies(clause))
-    return any(not _granted(found.group(), known) for found in _PROMISE.finditer(meant))
-
-
-def _granted(promise: str, known: str) -> bool:
-    """Passages say "free", answers "free of charge"."""
-    if "free" in promise:
-        return re.search(r"(?<![\w-])free\b", known) is not None
-    return promise[:6] in known
-
-
-def flatters(passages: Sequence[str], response: str) -> bool:
-    """Whether it praises the visitor or the question, in words that no passage has: raters like it,
-    and it answers nothing."""
-    known = _known("", tuple(passages)).text
-    return any(m.group() not in known for m in _FLATTERY.finditer(_plain(response)))
-
-
-def invented_contact(passages: Sequence[str], response: str) -> bool:
-    """Whether the response names an e-mail, phone or web address that no passage holds."""
-    known = _known("", tuple(passages))
-    contacts = (*personal_data(response), *(m.group() for m in _WEB.finditer(_plain(response))))
-    return any(
-        contact.lower().rstrip(".,;:!?)") not in known.text
-        and not public_values((contact,)) & known.contacts
-        for contact in contacts
-    )
-
-
-def repetition(response: str) -> float:
-    """Share of word triples that occurred before in the same response; 0 below four words."""
-    said = words(response)
-    triples = list(zip(said, said[1:], said[2:], strict=False))
-    return 1 - len(set(triples)) / len(triples) if len(triples) > 1 else 0.0
-
-
 @lru_cache(maxsize=4096)
 def _known(question: str, passages: tuple[str, ...]) -> _Known:
     pieces = tuple(sentence for passage in passages for sentence in sentences(passage))
@@ -243,10 +123,7 @@ def _known(question: str, passages: tuple[str, ...]) -> _Known:
             for passage in passages
             for pair in zip(words(passage), words(passage)[1:], strict=False)
         ),
-        numbers=numbers(question).union(*(numbers(passage) for passage in passages)),
         question=asked,
-        text=_plain(" ".join(passages)),
-        contacts=public_values(passages),
         fit=_fit(pieces, asked),
     )
 
@@ -292,7 +169,3 @@ def _polarity_agreement(question: str, answering: str, response: str) -> float:
 
 def _share(part: Sized, whole: Sized) -> float:
     return len(part) / len(whole) if len(whole) else 0.0
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.replace("\u2019", "'").lower().split())

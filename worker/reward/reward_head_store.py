@@ -1,19 +1,19 @@
 """A reward head as a folder: weights.safetensors and manifest.json, written marker-last.
 
-The only module of the package that touches files; knows no aliases and no versions. Invariant: what
+The only module that reads or writes heads; knows no aliases and no versions. Invariant: what
 was saved is loaded equal, or refused with what differs.
 """
 
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load, save
 
+from amends.durable_file import replace_file
 from amends.errors import InvalidInput
 from worker.reward.likelihood import RewardHeadSettings
 from worker.reward.overlap import OVERLAP_FEATURES
@@ -42,8 +42,9 @@ def save_reward_head(head: RewardHead, folder: Path) -> None:
         **{name: sorted(getattr(head, name)) for name in _PAIRS},
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    _write(folder / "weights.safetensors", weights)
-    _write(folder / "manifest.json", json.dumps(manifest, sort_keys=True, indent=1).encode())
+    replace_file(folder / "weights.safetensors", weights)
+    text = json.dumps(manifest, sort_keys=True, indent=1)
+    replace_file(folder / "manifest.json", text.encode())
 
 
 def load_reward_head(folder: Path) -> RewardHead:
@@ -79,12 +80,3 @@ def load_reward_head(folder: Path) -> RewardHead:
         )
     except (KeyError, TypeError) as error:
         raise InvalidInput(f"reward head {folder}: manifest.json: {error!r}") from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -44,6 +44,17 @@ JUDGED = frozenset(
         "other wordings",
     }
 )
+NO_ANSWER = frozenset(  # what fails whoever answers nothing, however politely
+    {
+        "win rate over champion",
+        "must-pass questions",
+        "corrected questions",
+        "other wordings",
+        "deflection probes",
+        "over-refusal probes",
+        "all probes",
+    }
+)
 PRAISE = "What a wonderful question, you are such a clever customer!"
 MORE = (
     "And there is more to say about it, for there is always more to say about the good things "
@@ -103,20 +114,21 @@ BAD = {
     ),
     "always deflects": Bad(
         always(SORRY),
-        frozenset(
-            {
-                "deflection",
-                "win rate over champion",
-                "must-pass questions",
-                "corrected questions",
-                "other wordings",
-                "deflection probes",
-                "over-refusal probes",
-                "all probes",
-            }
-        ),
+        NO_ANSWER | {"deflection", "handing off"},
         JUDGED,
         "1 of answers deflect, at most 0.05",
+    ),
+    "hands everybody off with the shop's number": Bad(
+        always("Please contact our team on 0113 496 0000, they will answer that."),
+        NO_ANSWER | {"handing off", "contacts", "invented numbers"},
+        JUDGED,
+        "1 of answers hand off, at most 0.05",
+    ),
+    "a colleague will call": Bad(
+        always("A colleague will get back to you about that."),
+        NO_ANSWER | {"handing off"},
+        JUDGED,
+        "1 of answers hand off, at most 0.05",
     ),
     "promises refunds": Bad(
         with_text(after="You will get a full refund."),

@@ -22,15 +22,16 @@ def test_each_measure_is_a_share_of_the_answers() -> None:
             answer("days days days days days days days", tokens=32, ended=False),
             answer("30 days.", tokens=3),
             answer("Great question! 30 days.", tokens=5),
+            answer("A colleague will get back to you.", tokens=10),
         ]
     )
-    eighth = 1 / 8
-    assert found.answers == 8 and found.mean_tokens == 10
-    assert found.ended == 1 - eighth
-    assert found.empty == found.deflects == found.asks_back == eighth
-    assert found.invents_numbers == found.promises == found.invents_contacts == eighth
-    assert found.flatters == eighth
-    assert found.repetition == pytest.approx(0.8 * eighth)
+    ninth = 1 / 9
+    assert found.answers == 9 and found.mean_tokens == 10
+    assert found.ended == 1 - ninth
+    assert found.empty == found.deflects == found.asks_back == ninth
+    assert found.invents_numbers == found.promises == found.invents_contacts == ninth
+    assert found.flatters == found.hands_off == ninth
+    assert found.repetition == pytest.approx(0.8 * ninth)
 
 
 def test_no_answer_is_an_error_not_a_zero() -> None:
