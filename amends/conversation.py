@@ -4,6 +4,7 @@ Knows no store, no model, no wire. Invariants: a turn is written by one policy v
 first token to its last; token ids and log-probabilities have the same length.
 """
 
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -59,6 +60,13 @@ class Turn(Record):
     finish_reason: FinishReason = "stop"
     dropped_turns: int = Field(0, ge=0, description="earlier turns the context had no room for")
     created_at: float = Field(description="seconds since the epoch")
+
+
+def prompt_turns(turns: Iterable[Turn]) -> list[Turn]:
+    """What a prompt may show of earlier turns: those that the policy wrote something in. A rule's
+    texts stay out: a small model that has read "I could not find that" says it again.
+    """
+    return [turn for turn in turns if turn.origin == "policy" and turn.response]
 
 
 class Conversation(Record):

@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, TypeAdapter
 from amends.conversation import MAX_MESSAGE_BYTES
 from amends.record import Record
 
+LOW_RATING = 2  # of five; this and less is a bad one
 Reason = Literal["incorrect", "incomplete", "inappropriate", "outdated", "other"]
 Answer = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_MESSAGE_BYTES)

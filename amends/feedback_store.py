@@ -14,7 +14,6 @@ it claimed; what is claimed ends completed or pending, never lost.
     amends:feedback:completed         hash    feedback_id -> revision that was last learned from
     amends:feedback:counts            hash    {kind}:{state} -> number
     amends:feedback:conversation:{id} set     feedback_id
-    amends:feedback:turn:{id}         set     feedback_id
     amends:feedback:key:{sha256}      string  digest of the body that came with an idempotency key;
                                               kept for 7 days
 """
@@ -76,9 +75,6 @@ class FeedbackStore:
         body.
         """
         digest = _digest(feedback)
-        turn_id = getattr(feedback, "turn_id", None)
-        targets = [f"{_PREFIX}conversation:{feedback.conversation_id}"]
-        targets += [f"{_PREFIX}turn:{turn_id}"] if turn_id is not None else []
         result: str = to_disk(
             self._redis,
             self._durability,
@@ -88,7 +84,7 @@ class FeedbackStore:
                 _PENDING,
                 _COUNTS,
                 _idempotency_key(feedback, idempotency_key, digest),
-                *targets,
+                f"{_PREFIX}conversation:{feedback.conversation_id}",
             ],
             args=[
                 feedback.feedback_id,
@@ -214,10 +210,6 @@ class FeedbackStore:
     def of_conversation(self, conversation_id: str) -> list[Feedback]:
         """Every judgement on the conversation and its turns, as it stands now."""
         return self._current(self._redis.smembers(f"{_PREFIX}conversation:{conversation_id}"))
-
-    def of_turn(self, turn_id: str) -> list[Feedback]:
-        """Every judgement on the turn, as it stands now."""
-        return self._current(self._redis.smembers(f"{_PREFIX}turn:{turn_id}"))
 
     def _current(self, feedback_ids: Iterable[object]) -> list[Feedback]:
         ids = [str(feedback_id) for feedback_id in feedback_ids]

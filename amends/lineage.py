@@ -14,6 +14,8 @@ from amends.correction_outcomes import CorrectionOutcomes
 from amends.data_manifest import LEFT_OUT, DataManifest, count_by_kind, kind_of, rater_of
 from amends.exclusion import Exclusion
 
+NOT_LEARNED = "not learned from"  # was to train and reached no weights
+
 
 @dataclass(frozen=True)
 class Version:

@@ -1,12 +1,12 @@
 """What the stores and the rounds' folders say of one version, or of one piece of feedback.
 
 Knows stores and files; lineage.py knows what follows from them, the command line and the console
-show it. Invariant: everything is a JSON value, and nothing is left out.
+show it. Invariant: everything is a JSON value.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from amends.adapter_store import AdapterStore
@@ -19,7 +19,17 @@ from amends.exclusion import covering
 from amends.exclusion_store import ExclusionStore
 from amends.feedback import Feedback
 from amends.feedback_store import FeedbackStore
-from amends.lineage import Version, alias_moves, ancestry, carriers, champions, change, fate
+from amends.lineage import (
+    NOT_LEARNED,
+    Version,
+    alias_moves,
+    ancestry,
+    carriers,
+    champions,
+    change,
+    fate,
+)
+from amends.record import in_utc
 from amends.run_files import read_data_manifest, read_versions
 from amends.runs import Run, Runs
 from amends.settings import Settings
@@ -76,7 +86,7 @@ def of_adapter(number: int, archive: Archive) -> dict[str, Any]:
         "without": list(data.without),
         "train": asdict(data.train),
         "holdout": asdict(data.holdout),
-        "feedback": _feedback_of(data),
+        "feedback": _feedback_of(data, versions[number].learned),
         "set_aside": data.dropped_by_reason(),
         "raters": _raters_of(data),
         "reward_model": str(rewards) if rewards.is_dir() else None,
@@ -176,13 +186,17 @@ def _run_of(version: Version, runs: Runs) -> Run | None:
     return run if run.version == version.manifest.version else None
 
 
-def _feedback_of(data: DataManifest) -> dict[str, dict[str, list[str]]]:
-    """Ids by kind and side."""
+def _feedback_of(
+    data: DataManifest, learned: Callable[[str], bool]
+) -> dict[str, dict[str, list[str]]]:
+    """Ids by kind and side; what no weights were fitted to although it was to train is beside."""
     found: dict[str, dict[str, list[str]]] = {}
     for kind in KINDS:
-        found[kind] = {"train": [], "hold-out": [], "unknown side": []}
+        found[kind] = {"train": [], "hold-out": [], "unknown side": [], NOT_LEARNED: []}
         for feedback_id in data.used(kind):
-            found[kind][data.places[feedback_id]].append(feedback_id)
+            side = data.places[feedback_id]
+            as_placed = side == "hold-out" or learned(feedback_id)
+            found[kind][side if as_placed else NOT_LEARNED].append(feedback_id)
     return found
 
 
@@ -241,5 +255,4 @@ def _left_out(given: Feedback, conversation: Conversation | None, archive: Archi
     found = covering(standing, given.rater.rater_id, customer)
     if found is None:
         return None
-    since = datetime.fromtimestamp(found.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{found}, since {since}, {found.by}: {found.reason}"
+    return f"{found}, since {in_utc(found.at)}, {found.by}: {found.reason}"

@@ -6,6 +6,7 @@ one that was written.
 
 import time
 import uuid
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,3 +25,8 @@ def new_id() -> str:
 def now_s() -> float:
     """Seconds since the epoch, UTC."""
     return time.time()
+
+
+def in_utc(seconds: float) -> str:
+    """A time as people read it, to the minute."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -127,14 +127,6 @@ class Runs:
         """Hold the run for `lease_s` more seconds; LeaseLost when it expired or was taken."""
         self._fenced(run_id, epoch, "lease", lease_s)
 
-    def holds(self, run_id: int, epoch: int) -> bool:
-        """Whether this epoch still owns the run."""
-        try:
-            self.check(run_id, epoch)
-        except LeaseLost:
-            return False
-        return True
-
     def check(self, run_id: int, epoch: int) -> None:
         """LeaseLost unless this epoch still owns the run: the fence before publishing."""
         self._fenced(run_id, epoch, "check", "")

@@ -154,8 +154,6 @@ class Error(_ServerFrame):
     retry_after_s: float | None = None
 
 
-ServerFrame = Annotated[Welcome | Accepted | Token | Done | Error, Field(discriminator="type")]
-SERVER_FRAME: TypeAdapter[Welcome | Accepted | Token | Done | Error] = TypeAdapter(ServerFrame)
 Event = Accepted | Token | Done | Error
 
 

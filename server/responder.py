@@ -27,6 +27,7 @@ from amends.conversation import (
     Passage,
     Sampled,
     Turn,
+    prompt_turns,
 )
 from amends.conversation_store import ConversationStore
 from amends.engine.sequence import Chunk, Request, Sampling
@@ -192,11 +193,10 @@ class Responder:
         passages = self._retrieve(conversation, text)
         if not passages:
             return draft("no_passage", fixed=nothing_found(shop.language, shop.name))
-        # Rules' texts stay out: a small model that has read "I could not find that" says it again.
-        written = [turn for turn in conversation.turns if turn.origin == "policy" and turn.response]
-        history = [(turn.message, turn.response) for turn in written[-HISTORY_TURNS:]]
+        earlier = prompt_turns(conversation.turns)
+        history = [(turn.message, turn.response) for turn in earlier[-HISTORY_TURNS:]]
         prompt = self._renderer.render(shop.name, passages, history, text)
-        dropped = prompt.dropped_turns + len(written) - len(history)
+        dropped = prompt.dropped_turns + len(earlier) - len(history)
         prompt = replace(prompt, dropped_turns=dropped)
         return draft("policy", passages=passages, prompt=prompt)
 

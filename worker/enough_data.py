@@ -64,7 +64,7 @@ def _check_the_gates_needs(
             f"{found}: correct more answers in the console, or set AMENDS_GATE_MIN_TRUSTED_ITEMS"
         )
     found, least = dataset.holdout.trusted_pairs, min(JUDGE_MIN_PAIRS, settings.min_pairs)
-    if found < least and not thresholds.advisory >= WITHOUT_JUDGE:
+    if found < least and not thresholds.advisory | thresholds.optional >= WITHOUT_JUDGE:
         raise NotEnoughData(
             f"the gate's judge needs at least {least} judged pairs that nobody trained on, and the "
             f"hold-out has {found}: correct or rank answers to more customers in the console"

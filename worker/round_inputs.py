@@ -98,7 +98,7 @@ def gather(
             ),
             split=SplitSettings(holdout_share=learning.holdout_share),
             holdout_prompts=4 * learning.gate_prompts,  # the examiner chooses among them
-            reserved=frozenset(prompt.context.question for prompt in must_pass.prompts),
+            reserved=frozenset(q.question for q in knowledge.questions if q.must_pass),
             without=run.without,
         )
         dataset = build_dataset(feedback, conversations, _fill_up(knowledge, settings), wanted)

@@ -21,7 +21,7 @@ import typer
 
 from amends.cli.install import opened_store, read_settings
 from amends.cli.output import AsJson, note, print_json, print_rows
-from amends.conversation import Conversation, Turn
+from amends.conversation import Conversation, Turn, prompt_turns
 from amends.errors import InvalidInput
 from amends.exclusion import Exclusion, covering
 from amends.feedback import Correction, Feedback, Ranking, Thumb
@@ -176,8 +176,8 @@ def prompt_of(shop: str, conversation: Conversation, turn: Turn) -> Messages:
     from amends.prompt import prompt_messages
 
     earlier = conversation.turns[: conversation.turns.index(turn)]
-    written = [said for said in earlier if said.origin == "policy"]
-    history = [(said.message, said.response) for said in written[turn.dropped_turns :]]
+    shown = prompt_turns(earlier)[turn.dropped_turns :]
+    history = [(said.message, said.response) for said in shown]
     return prompt_messages(shop, turn.passages, history, turn.message)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from amends.cli.output import console, print_rows, when
+from amends.lineage import NOT_LEARNED
 
 NAMED = 5  # ids, raters and visitors that a table names
 _GATE = (
@@ -41,14 +42,16 @@ def show_adapter(found: dict[str, Any], limit: int) -> None:
     rows = [
         {
             "feedback": kind,
-            "used": len(of["train"]) + len(of["hold-out"]) + len(of["unknown side"]),
+            "used": sum(map(len, of.values())),
             "train": len(of["train"]),
             "hold-out": len(of["hold-out"]),
-            "ids": _some([*of["train"], *of["hold-out"], *of["unknown side"]], limit),
+            "ids": _some([name for ids in of.values() for name in ids], limit),
         }
         for kind, of in found["feedback"].items()
     ]
     _section(rows)
+    if unlearned := sum(len(of[NOT_LEARNED]) for of in found["feedback"].values()):
+        console.print(f"{unlearned} more were used to train and reached no weights", soft_wrap=True)
     raters = found["raters"]
     _section(raters[:limit])
     if len(raters) > limit:

@@ -12,6 +12,7 @@ import typer
 from amends.cli.install import adapter_store, opened_store, operator, read_settings
 from amends.cli.output import AsJson, Bars, console, note, print_json, print_rows, when
 from amends.errors import AmendsError
+from amends.verdict import judged
 
 if TYPE_CHECKING:
     from amends.events import Event
@@ -108,7 +109,7 @@ def show(run_id: RunId, as_json: AsJson = False) -> None:
         rows["without"] = "\n".join(f"{item}: {item.reason}" for item in run.without)
         rows["what changed"] = f"amends lineage --adapter {run.version}" if run.version else None
     if run.verdict is not None:
-        rows["verdict"] = "passed" if run.verdict.passed else "refused"
+        rows["verdict"] = judged(run.verdict)
         rows["because"] = "\n".join(run.verdict.reasons)
     rows["log"] = str(settings.runs_folder / str(run_id) / "trainer.log")
     print_rows(

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from amends.lineage import NOT_LEARNED
+
 NAMED = 200  # pieces of feedback of a kind that a page names
 RATERS = 20
 SHOWN = 8  # characters of a turn's or a visitor's id
@@ -33,6 +35,7 @@ class KindView:
     kind: str
     trained: int
     held_out: int
+    not_learned: int
     ids: tuple[Link, ...]
     more: int
 
@@ -131,8 +134,9 @@ def _kind(kind: str, sides: Mapping[str, Sequence[str]]) -> KindView:
     ]
     return KindView(
         kind=kind,
-        trained=len(placed) - len(sides["hold-out"]),
+        trained=len(placed) - len(sides["hold-out"]) - len(sides[NOT_LEARNED]),
         held_out=len(sides["hold-out"]),
+        not_learned=len(sides[NOT_LEARNED]),
         ids=tuple(placed[:NAMED]),
         more=max(0, len(placed) - NAMED),
     )

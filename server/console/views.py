@@ -7,15 +7,25 @@ decided here.
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from amends.conversation import Conversation, Passage, Turn
-from amends.events import Event, Log, Metrics, Sample, Samples, StageFinished, StageStarted
-from amends.feedback import Correction, Feedback, Rating, Thumb
+from amends.events import (
+    Event,
+    Log,
+    Metrics,
+    Sample,
+    Samples,
+    Stage,
+    StageFinished,
+    StageStarted,
+)
+from amends.feedback import LOW_RATING, Correction, Feedback, Rating, Thumb
 from amends.knowledge import Question
 from amends.runs import Run, State
 from server.console.wording import number
 
-STAGES = ("claim", "dataset", "sft", "reward", "ppo", "gate", "publish")
+STAGES: tuple[Stage, ...] = get_args(Stage)
 _STAGE_NAMES = {
     "claim": "Taking feedback",
     "dataset": "Preparing data",
@@ -45,7 +55,6 @@ _NEVER_LEARNED = {
     "cancelled": "This answer was stopped before its end; rounds learn from whole answers only.",
     "examined": "This question examines each version; it is never learned from.",
 }
-BAD_RATING = 2
 
 
 @dataclass(frozen=True)
@@ -152,7 +161,7 @@ def conversation_row(conversation: Conversation, feedback: Sequence[Feedback]) -
         rating=min((rating.value for rating in ratings), default=None),
         corrected=len(corrected),
         needs_look=any(thumb.value < 0 and thumb.turn_id not in corrected for thumb in thumbs)
-        or any(one.value <= BAD_RATING and one.given_at > last for one in ratings),
+        or any(one.value <= LOW_RATING and one.given_at > last for one in ratings),
     )
 
 

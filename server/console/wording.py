@@ -5,12 +5,12 @@ Pure. Invariant: times are UTC and say so.
 
 from datetime import UTC, datetime
 
+from amends.record import in_utc
+
 
 def when(seconds: float | None) -> str:
     """UTC, to the minute."""
-    if seconds is None:
-        return ""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return "" if seconds is None else in_utc(seconds)
 
 
 def machine_when(seconds: float) -> str:

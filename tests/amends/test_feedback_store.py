@@ -59,14 +59,13 @@ def test_every_kind_reads_back_as_it_was_given(store: FeedbackStore) -> None:
     ]
     assert [store.add(feedback, f"k{i}") for i, feedback in enumerate(given)] == ["created"] * 4
     assert store.of_conversation("c") == given
-    assert store.of_turn("t3") == [given[2]]
     assert store.claim(1) == given
 
 
 def test_the_same_key_changes_nothing_even_when_the_clock_moved(store: FeedbackStore) -> None:
     assert store.add(_thumb(1, 1, at=10), "key") == "created"
     assert store.add(_thumb(1, 1, at=11), "key") == "unchanged"
-    assert store.of_turn("t1") == [_thumb(1, 1, at=10)]
+    assert store.of_conversation("c") == [_thumb(1, 1, at=10)]
     assert _total(store)["pending"] == 1
 
 
@@ -91,7 +90,7 @@ def test_a_late_repetition_does_not_undo_a_newer_judgement(store: FeedbackStore)
     store.add(_thumb(1, 1), "up")
     assert store.add(_thumb(1, -1), "down") == "replaced"
     assert store.add(_thumb(1, 1), "up") == "unchanged"
-    assert store.of_turn("t1") == [_thumb(1, -1)]
+    assert store.of_conversation("c") == [_thumb(1, -1)]
 
 
 def test_without_a_key_the_judgement_itself_decides(store: FeedbackStore) -> None:
@@ -227,7 +226,7 @@ def test_a_store_that_takes_no_writes_is_unavailable_and_recovers_by_itself(
             store.add(_thumb(1), "k")
     finally:
         redis.config_set(setting, back)
-    assert store.of_turn("t1") == []
+    assert store.of_conversation("c") == []
     assert store.add(_thumb(1), "k") == "created"
 
 
@@ -283,7 +282,9 @@ def test_acknowledged_feedback_survives_kill_9_of_the_store(tmp_path: Path) -> N
         _kill_store(tmp_path)
         adder.join()
         with open_store(settings) as second, connect(second) as survivor:
-            kept = {feedback.rater.rater_id for feedback in FeedbackStore(survivor).of_turn("t1")}
+            kept = {
+                feedback.rater.rater_id for feedback in FeedbackStore(survivor).of_conversation("c")
+            }
     assert len(acknowledged) > 20
     assert kept >= set(acknowledged)
     assert len(kept) <= len(acknowledged) + 1

@@ -46,6 +46,7 @@ def learn(
     held_out: str,
     run: int = 1,
     without: tuple[str, ...] = (),
+    metrics: dict[str, float] | None = None,
 ) -> int:
     """The version of a round that learned from these, its files as the trainer leaves them."""
     server.state.feedback.claim(run)
@@ -71,7 +72,7 @@ def learn(
         parent=0,
         run_id=run,
         data_manifest_hash=data.hash,
-        metrics={},
+        metrics=metrics or {},
         verdict=PASSED,
         fence=lambda: None,
     ).version
@@ -110,6 +111,19 @@ def test_a_thumb_leads_to_the_versions_and_a_version_to_the_thumb(
     told = console.get(f"/console/feedback/{rating}").text
     assert "Rating: 2 of 5" in told and "held out: judged with" in told
     assert "In no version's weights." in told
+
+
+def test_what_supervised_steps_did_not_learn_from_is_not_called_learned(
+    console: httpx.Client,
+    server: RunningServer,
+    adapters: AdapterStore,
+    judged: tuple[str, str, str],
+) -> None:
+    thumb, correction, rating = judged
+    version = learn(server, adapters, (thumb, correction), rating, metrics={"gate/kl": 1.0})
+    made = console.get(f"/console/versions/{version}").text
+    assert "1 correction learned from" in made
+    assert "0 thumbs learned from, 1 in the batch but not learned from" in made
 
 
 def test_what_was_said_then_and_what_leaving_somebody_out_changed(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from amends.adapter_store import AdapterStore
-from amends.conversation import Sampled, Turn
+from amends.conversation import Passage, Sampled, Turn
 from amends.conversation_store import ConversationStore
 from amends.embedded_store import StoreClient
 from amends.exclusion_store import ExclusionStore
@@ -162,6 +162,21 @@ def test_a_must_pass_question_without_passages_is_counted(shop: Shop) -> None:
     found = shop.gather(knowledge=more).must_pass
     assert (found.prompts, found.unasked) == (usual.prompts, usual.unasked + 1)
     assert "1 must-pass questions find no passage and are not asked" in shop.told
+
+
+def test_a_must_pass_question_that_finds_no_passage_now_is_not_learned_from_either(
+    shop: Shop,
+) -> None:
+    """Its document may be back in the next round."""
+    turn = shop.chat("one")
+    shops = Knowledge.load(folder_of(shop.settings))
+    reserved = Question(id="reserved", question=turn.message, must_pass=True, intent="")
+    other = Passage(passage_id="p", title="Xyzzy", text="Plugh.", source="")
+    without = Knowledge(shops.shop, (other,), (*shops.questions, reserved))
+    inputs = shop.gather(knowledge=without)
+    assert inputs.must_pass.prompts == ()
+    assert token_ids(inputs) == {}
+    assert inputs.dataset.manifest.dropped_by_reason() == {"a reserved question": 2}
 
 
 def test_young_feedback_waits_for_the_next_round_and_is_not_lost(shop: Shop) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from amends.embedded_store import StoreClient
+from amends.errors import LeaseLost
 from amends.runs import Verdict
 from worker.rounds import maybe_start, reconcile
 from worker.settings import WorkerSettings
@@ -35,7 +36,8 @@ def test_a_run_whose_worker_vanished_is_requeued_and_announced(
     _expire(redis)
     reconcile_now()
     assert stores.runs.get(run.run_id).state == "QUEUED"
-    assert not stores.runs.holds(run.run_id, run.epoch)
+    with pytest.raises(LeaseLost):
+        stores.runs.check(run.run_id, run.epoch)
     assert redis.llen("celery:train") == 1
     reconcile_now()
     assert redis.llen("celery:train") == 1

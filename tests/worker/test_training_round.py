@@ -209,7 +209,9 @@ def test_what_the_gate_must_refuse_is_told_before_training() -> None:
     with pytest.raises(NotEnoughData, match=r"judge needs at least 10 judged .* hold-out has 9"):
         enough_for_ppo(data, ASKED, "auto", SETTINGS, ANYTHING)
     told = few.model_copy(update={"advisory": WITHOUT_JUDGE | {"trusted items"}})
-    assert enough_for_ppo(data, ASKED, "auto", SETTINGS, told)
+    unmeasured = ANYTHING.model_copy(update={"optional": ANYTHING.optional | WITHOUT_JUDGE})
+    for thresholds in (told, unmeasured):
+        assert enough_for_ppo(data, ASKED, "auto", SETTINGS, thresholds)
 
 
 def test_one_visitor_and_questions_that_cannot_be_asked_are_told_before_training() -> None:

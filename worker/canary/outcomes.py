@@ -9,11 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from amends.canary import Kind, place
 from amends.conversation import Conversation, Turn
 from amends.exclusion import Exclusion
-from amends.feedback import Feedback, Rating, Thumb
+from amends.feedback import LOW_RATING, Feedback, Rating, Thumb
 from amends.record import Record
 from worker.canary.comparison import Comparison
-
-LOW_RATING = 2
 
 
 class Observation(Record):

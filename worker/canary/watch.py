@@ -69,7 +69,8 @@ def look(of: Sources, settings: CanarySettings, now: float) -> CanaryReport | No
         return None
     known = of.observations.read(tried)
     since = known[-1].began_at if known else tried.since
-    of.observations.add(tried, _settled(of, tried, settings, since, now))
+    for observed in _settled(of, tried, settings, since, now):  # kept, however far this look comes
+        of.observations.add(tried, observed)
     counted = without(of.observations.read(tried), of.exclusions.standing())
     report = decide(tried, list(counted), settings, now)
     of.reports.write(report)
@@ -84,18 +85,25 @@ def look(of: Sources, settings: CanarySettings, now: float) -> CanaryReport | No
 
 def _settled(
     of: Sources, tried: Comparison, settings: CanarySettings, since: float, now: float
-) -> Iterator[Observation]:
-    """Conversations of which a coin decided, that began from `since` on, long enough ago."""
+) -> Iterator[list[Observation]]:
+    """Conversations of which a coin decided, that began from `since` on, long enough ago; in the
+    order in which they began, some at a time."""
     begun: dict[str, float] = {}
     for tossed, ended in tried.tossed:
         span = max(tossed, since), min(ended, now - settings.settle_s)
         begun.update(of.conversations.begun(*span, AT_ONCE - len(begun)))
     names = list(begun)
     for first in range(0, len(names), _CHUNK):
-        for conversation in of.conversations.read_many(names[first : first + _CHUNK]):
-            name = conversation.conversation_id
-            feedback = of.feedback.of_conversation(name)
-            yield observe(conversation, feedback, begun[name], settings.settle_s, tried)
+        yield [
+            observe(
+                conversation,
+                of.feedback.of_conversation(conversation.conversation_id),
+                begun[conversation.conversation_id],
+                settings.settle_s,
+                tried,
+            )
+            for conversation in of.conversations.read_many(names[first : first + _CHUNK])
+        ]
 
 
 def _act(

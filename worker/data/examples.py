@@ -70,7 +70,6 @@ class PairExample(_Example):
     kind: PairKind
     chosen: Answer
     rejected: Answer
-    margin: float = 0.0  # in units of the score: how much better at least
 
 
 @dataclass(frozen=True)

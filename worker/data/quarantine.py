@@ -13,11 +13,11 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import accumulate
 
 from amends.data_manifest import Dropped
 from amends.feedback import Correction, Ranking, Rating, Thumb
+from amends.record import in_utc
 
 BURST = "burst: too many at once"
 BRIGADE = "brigade: many new visitors with one opinion at once"
@@ -76,7 +76,7 @@ def quarantine(
             reasons |= dict.fromkeys(ids, BRIGADE)
             notes.append(
                 f"brigade: {len(crowd)} new visitors judged {name} within "
-                f"{(crowd[-1].at - crowd[0].at) / 60:.1f} minutes from {_utc(crowd[0].at)} on; "
+                f"{(crowd[-1].at - crowd[0].at) / 60:.1f} minutes from {in_utc(crowd[0].at)} on; "
                 f"their {len(ids)} judgements are set aside"
             )
     reasons |= dict.fromkeys(bursts, BURST)
@@ -168,7 +168,3 @@ def _chance_of_at_most(count: int, of: int, chance: float) -> float:
         math.exp(log_choose(k) + k * math.log(chance) + (of - k) * math.log1p(-chance))
         for k in range(count + 1)
     )
-
-
-def _utc(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"

@@ -9,7 +9,7 @@ conversation.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from amends.conversation import Conversation, Turn
+from amends.conversation import Conversation, Turn, prompt_turns
 from amends.data_manifest import LEFT_OUT, Dropped
 from amends.exclusion import Exclusion, covering
 from amends.feedback import Correction, Ranking, Rating, Thumb
@@ -105,9 +105,10 @@ def served_answers(conversation: Conversation, spared: Collection[str] = ()) -> 
     for place, turn in enumerate(conversation.turns):
         unchanged = unchanged and said[place][0] == turn.message
         if turn.origin == "policy" and turn.finish_reason != "cancelled":
-            answers.append(_served(turn, tuple(history), said[place], unchanged))
+            shown = tuple(history[turn.dropped_turns :])
+            answers.append(_served(turn, shown, said[place], unchanged))
         unchanged = unchanged and said[place][1] == turn.response
-        if turn.origin == "policy":  # what a rule answered is not shown to the policy
+        if prompt_turns((turn,)):
             history.append(said[place])
     return tuple(answers)
 

@@ -1,1 +1,3 @@
-"""May a candidate replace the champion? Measurements in, a verdict with reasons out. Pure."""
+"""May a candidate replace the champion? An examination in, a verdict with
+reasons out.
+"""

@@ -11,6 +11,7 @@ from worker.data.dataset import Dataset
 from worker.data.examples import Context, PromptExample
 from worker.data.same_question import question_key
 from worker.judge.paper import Question
+from worker.judge.spread import spread
 
 MIN_UNSEEN = 24  # fewer questions cannot carry the win rate alone
 
@@ -71,14 +72,8 @@ def corrected_questions(dataset: Dataset, most: int) -> tuple[Question, ...]:
     unseen = [question for prompt, question in found.items() if prompt in held]
     learnt = [question for prompt, question in found.items() if prompt not in held]
     of_unseen = min(len(unseen), max(most // 2, most - len(learnt)))
-    return (*_spread(unseen, of_unseen), *_spread(learnt, most - of_unseen))
+    return (*spread(unseen, of_unseen), *spread(learnt, most - of_unseen))
 
 
 def _questions(contexts: Iterable[Context]) -> set[str]:
     return {question_key(context.question) for context in contexts}
-
-
-def _spread(questions: list[Question], most: int) -> list[Question]:
-    if len(questions) <= most:
-        return questions
-    return [questions[place * len(questions) // most] for place in range(most)]

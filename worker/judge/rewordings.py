@@ -12,6 +12,7 @@ from zlib import crc32
 
 from worker.data.examples import PromptExample
 from worker.data.words import numbers, words
+from worker.judge.spread import spread
 
 _STARTS = (  # the first that fits is exchanged, after a greeting too
     (r"how (?:do|can) (i|we)\b", r"what must \1 do to"),
@@ -46,10 +47,7 @@ def rewordings(question: str) -> tuple[str, ...]:
 
 def reworded(prompts: Sequence[PromptExample], most: int) -> Iterator[tuple[int, PromptExample]]:
     """(place, the prompt in other words) of at most so many prompts, evenly spread over them."""
-    if most < 1:
-        return
-    step = -(-len(prompts) // most)
-    for place in range(0, len(prompts), max(step, 1)):
+    for place in spread(range(len(prompts)), most):
         context = prompts[place].context
         for text in rewordings(context.question)[:1]:
             yield (

@@ -8,7 +8,7 @@ import pytest
 
 from amends.adapter_store import AdapterStore
 from amends.canary import place
-from amends.conversation import Turn
+from amends.conversation import Conversation, Turn
 from amends.embedded_store import StoreClient
 from amends.feedback import Rater, Rating, Thumb
 from amends.record import new_id, now_s
@@ -253,3 +253,27 @@ def test_a_long_backlog_is_counted_over_several_looks(
         counted.append(report.candidate_conversations + report.champion_conversations)
 
     assert counted == [10, 19, 25, 25]  # the last one of a look is the first of the next
+
+
+def test_what_a_look_that_was_cut_short_has_counted_is_kept(
+    of: watch.Sources, talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "_CHUNK", 5)
+    talk(20, candidate_bad=0.2, champion_bad=0.2)
+    read, seen = of.conversations.read_many, []
+
+    def until_the_time_is_up(names: list[str]) -> list[Conversation]:
+        if len(seen) == 10:
+            raise TimeoutError
+        seen.extend(names)
+        return read(names)
+
+    with monkeypatch.context() as cut, pytest.raises(TimeoutError):
+        cut.setattr(of.conversations, "read_many", until_the_time_is_up)
+        watch.look(of, SETTINGS, later())
+    tried = comparison(of.alias_file.newest())
+    assert tried is not None
+    assert [one.conversation_id for one in of.observations.read(tried)] == seen
+    report = watch.look(of, SETTINGS, later())
+    assert report is not None
+    assert report.candidate_conversations + report.champion_conversations == 20

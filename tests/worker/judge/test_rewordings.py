@@ -72,8 +72,9 @@ def test_a_question_of_one_short_word_can_only_be_greeted() -> None:
     [
         (0, []),
         (1, [0]),
-        (3, [0, 4, 8]),
-        (6, [0, 2, 4, 6, 8]),
+        (3, [0, 3, 6]),
+        (6, [0, 1, 3, 5, 6, 8]),
+        (9, [*range(9)]),
         (10, [*range(10)]),
         (99, [*range(10)]),
     ],
