@@ -3,10 +3,11 @@
 Three seeds of four rounds; of the third seed two rounds once more, and two without each defence:
 about ten hours. Finished rounds are kept under a hash of the simulated people: what was measured in
 results/loop, to be committed, and the install that the next round of its cell goes on from in
-.bench-loop. Each row names the commit that was checked out when its round began: leave the checkout
-alone meanwhile. A run that was stopped goes on with the round it was in; a round that broke is
-tried once more, then its cell waits for the next run. Rows, table and plot are written anew after
-every round.
+.bench-loop. Each row names the commit that was checked out when its round began ("+changes": with
+changes to the programs beside): leave the checkout alone meanwhile. What is finished is not played
+again, whatever the programs have become since, unless --again asks for it. A run that was stopped
+goes on with the round it was in; a round that broke is tried once more, then its cell waits for the
+next run. Rows, table and plot are written anew after every round.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from rounds.table import markdown
 
 from amends.knowledge import Knowledge
 from amends.settings import Settings
-from simulator.known_answers import answers_of_known_kinds, quoted
+from simulator.known_answers import answers_of_known_kinds, quoted, told_by_experts
 from simulator.proof.ablations import Ablation, ablations
 from simulator.proof.cell import Cell, Size
 from simulator.proof.gold_check import Agreement, agreement_with_people
@@ -47,6 +48,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", help="ablations to play; unset: all of them")
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS, help="of the whole loop")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="forget these rounds first; a run that was stopped goes on without it",
+    )
     parser.add_argument("--report", action="store_true", help="play nothing, write what is there")
     asked = parser.parse_args()
     known = {ablation.name: ablation for ablation in ablations(CHECKS)}
@@ -59,6 +65,11 @@ def main() -> None:
     chosen = [known[name] for name in asked.only] if asked.only else list(known.values())
     everything = _cells(list(known.values()), sorted({*SEEDS, *asked.seeds}))
     cells = [] if asked.report else _cells(chosen, asked.seeds)
+    for cell in cells:
+        if asked.again:
+            cell.forget()
+        elif not cell.left:
+            _say(f"{cell.name}: played at {', '.join(cell.commits)}; --again plays it anew")
     try:
         play(cells, _say, lambda: _write(everything, people))
     except KeyboardInterrupt:
@@ -126,7 +137,8 @@ def _write(cells: list[Cell], people: Agreement | None) -> str:
     }
     add_gold(results, {**kinds, **copied}, people, commit(*SCALE), earlier)
     add_earlier(results, earlier, rounds, source)
-    add_rounds(results, rounds, kinds["expert"], source)
+    told = told_by_experts(questions, load_questions("train"), passages)
+    add_rounds(results, rounds, kinds["expert"], source, told)
     add_comparisons(results, rounds, kinds["expert"], source)
     draw(results.rows, ROOT / "docs" / "loop.svg")
     fresh.replace(RESULTS)

@@ -41,6 +41,26 @@ def answers_of_known_kinds(
     }
 
 
+def told_by_experts(
+    questions: Sequence[GoldQuestion],
+    training: Sequence[GoldQuestion],
+    passages: Mapping[str, str],
+) -> frozenset[str]:
+    """Ids of the questions all of whose facts an expert's answer to one in `training` about the
+    same passage states: who has learned that answer may only have to repeat it."""
+
+    def states(answer: str, question: GoldQuestion) -> bool:
+        found = judge(answer, question, passages[question.passage_id])
+        return found.facts_met == found.facts_asked
+
+    return frozenset(
+        question.id
+        for question in questions
+        for other in training
+        if other.passage_id == question.passage_id and states(other.expert_answer, question)
+    )
+
+
 def quoted(
     questions: Sequence[GoldQuestion], passages: Mapping[str, str], knowledge: Knowledge, most: int
 ) -> float:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+PROGRAMS = ("amends", "server", "worker", "simulator")
+
 
 class Results:
     """Rows of one command's file, written as they are known."""
@@ -63,14 +65,25 @@ class Results:
 def commit(*paths: str) -> str:
     """Of the checkout that runs, or the last one that changed these paths beside this file;
     "unknown" outside of a checkout."""
-    command = ["git", "log", "-1", "--format=%H", "--", *paths]
+    return _git("log", "-1", "--format=%H", "--", *paths) or "unknown"
+
+
+def programs() -> str:
+    """The commit of the programs that run; "+changes" where files of theirs differ from it."""
+    changed = _git("status", "--porcelain", "--", *(f"../{name}" for name in PROGRAMS))
+    return f"{commit()}+changes" if changed else commit()
+
+
+def _git(*arguments: str) -> str:
+    """What it prints, in this file's folder; nothing outside of a checkout."""
+    folder = Path(__file__).parent
     try:
         found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
-        return "unknown"
-    return found.stdout.strip() or "unknown"
+        return ""
+    return found.stdout.strip()
 
 
 def _cpu() -> str:

@@ -5,7 +5,7 @@ customers ask each; a gain is paired, customer by customer. They say nothing of 
 the same round would have gone: the seeds beside each other do.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise, product
 from math import hypot, isnan, nan
 from statistics import fmean
@@ -18,7 +18,7 @@ from simulator.statistics import WAY, Estimate, bootstrap_mean, gap_closed, pair
 
 STARS = "1\u20135"
 WHOLE = ("none", "again")  # plays of the whole loop
-TRAINED = (*WHOLE, "no_gate")  # plays of its training, which knows nothing of the gate
+TRAINED = (*WHOLE, "no_gate")  # plays of its training, which does not see the gate's verdict
 Rounds = Mapping[tuple[str, int], Sequence[Measured]]  # by ablation and seed
 
 
@@ -73,9 +73,12 @@ def add_earlier(
             results.rows.append(row)
 
 
-def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> None:
+def add_rounds(
+    results: Results, rounds: Rounds, expert: float, people: str, told: Collection[str] = ()
+) -> None:
     """`expert`: mean satisfaction with the experts' own answers to the held-out questions.
-    `people`: a hash of whom the rounds were played with."""
+    `people`: a hash of whom the rounds were played with. `told`: held-out questions whose facts
+    experts state in the answers that train."""
     for (ablation, seed), measured in rounds.items():
         start = satisfaction(measured[0], seed)
         proxy: Estimate | None = Estimate(0.0, 0.0, 0.0)
@@ -89,8 +92,8 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
             gold = satisfaction(found, seed)
             words = fmean(len(answer.split()) for answer in found.heard.answers)
             results.add("words", words, "words an answer", setting)
-            told = {**setting, "outcome": found.played.outcome, "version": found.played.version}
-            _add(results, "gold_satisfaction", gold, STARS, told)
+            came_to = {"outcome": found.played.outcome, "version": found.played.version}
+            _add(results, "gold_satisfaction", gold, STARS, {**setting, **came_to})
             if proxy is not None:  # a round without a reward model has no opinion to add
                 _add(results, "proxy_score", proxy, "sum of each round's own std", setting)
             results.add("sqrt_kl", max(kl, 0.0) ** 0.5, "sqrt nats", setting)
@@ -100,17 +103,45 @@ def add_rounds(results: Results, rounds: Rounds, expert: float, people: str) -> 
                 closed = gap_closed(gained.mean, start.mean, expert)
                 results.add("gap_closed", closed, WAY, setting)
                 results.add("round_seconds", round(found.seconds, 1), "s", setting)
+                _add_by_facts(results, measured[0], found, told, setting)
             if found.round and found.played.outcome == "published":
-                _add(results, "published_gain", gain(before, found, seed), STARS, setting)
+                gave = gain(before, found, seed)
+                _add(results, "published_gain", gave, STARS, setting)
+                closed = gap_closed(gave.mean, satisfaction(before, seed).mean, expert)
+                results.add("published_gap_closed", closed, WAY, setting)
             if found.of_refused is not None:
                 missed = _gain(found.heard, found.of_refused, seed)
                 _add(results, "refused_gain", missed, STARS, setting)
                 closed = gap_closed(missed.mean, gold.mean, expert)
                 results.add("refused_gap_closed", closed, WAY, setting)
         if len(measured) > 1:
-            told = {"seed": seed, "ablation": ablation, "rounds": measured[-1].round}
-            told["people"] = people
-            results.add("published_worse", published_worse(measured, seed), "versions", told)
+            whole = {"seed": seed, "ablation": ablation, "rounds": measured[-1].round}
+            whole["people"] = people
+            results.add("published_worse", published_worse(measured, seed), "versions", whole)
+
+
+def _add_by_facts(
+    results: Results,
+    start: Measured,
+    found: Measured,
+    told: Collection[str],
+    setting: Mapping[str, Any],
+) -> None:
+    """The gain once more, on the questions in `told` and on the others."""
+    names = start.heard.questions
+    for facts, wanted in (("told", {*names} & {*told}), ("new", {*names} - {*told})):
+        if wanted:
+            gained = _gain(
+                _about(start.heard, wanted), _about(found.heard, wanted), setting["seed"]
+            )
+            of = {**setting, "facts": facts, "questions": len(wanted)}
+            _add(results, "gold_gain_by_facts", gained, STARS, of)
+
+
+def _about(heard: Heard, wanted: Collection[str]) -> Heard:
+    rows = zip(heard.satisfaction, heard.questions, heard.answers, strict=True)
+    stars, names, answers = zip(*(row for row in rows if row[1] in wanted), strict=True)
+    return Heard(stars, names, answers)
 
 
 def add_comparisons(results: Results, rounds: Rounds, expert: float, people: str) -> None:
@@ -146,8 +177,11 @@ def _add_comparison(
         closed = gap_closed(gained.mean, satisfaction(theirs, seed).mean, expert)
         results.add("gap_closed_over", closed, WAY, told)
     if "failed" not in (theirs.played.outcome, ours.played.outcome):  # else nothing was trained
-        trained = _gain(theirs.of_refused or theirs.heard, ours.of_refused or ours.heard, seed)
+        before, after = theirs.of_refused or theirs.heard, ours.of_refused or ours.heard
+        trained = _gain(before, after, seed)
         _add(results, "trained_gain_over", trained, STARS, told)
+        closed = gap_closed(trained.mean, fmean(before.satisfaction), expert)
+        results.add("trained_gap_closed_over", closed, WAY, told)
 
 
 def outcomes(measured: Sequence[Measured]) -> str:

@@ -1,6 +1,6 @@
 """The README's tables from bench-loop's rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rounds.rows import TRAINED, WHOLE
@@ -44,12 +44,16 @@ def _rounds(rows: Sequence[dict[str, Any]]) -> str:
 
 def _outcome(found: dict[str, dict[str, Any]]) -> str:
     outcome: str = found["gold_satisfaction"]["setting"]["outcome"]
-    if "published_gain" in found:
-        return f"{outcome}: {_interval(found['published_gain'])}"
-    if "refused_gain" not in found:
-        return outcome
-    # What its customers would have gained, and of the way to the expert's.
-    return f"{outcome}: {_interval(found['refused_gain'])}, {_share(found['refused_gap_closed'])}"
+    for kind in ("published", "refused"):  # refused: what its customers would have gained
+        if f"{kind}_gain" in found:
+            return f"{outcome}: {_gained(found, f'{kind}_gain', f'{kind}_gap_closed')}"
+    return outcome
+
+
+def _gained(found: Mapping[Any, dict[str, Any]], gain: Any, closed: Any) -> str:
+    """A gain, and how much that is of the way to the experts' answers."""
+    parts = (_interval(found.get(gain)), _share(found.get(closed)))
+    return ", ".join(part for part in parts if part)
 
 
 def _defences(rows: Sequence[dict[str, Any]]) -> str:
@@ -71,8 +75,11 @@ def _defences(rows: Sequence[dict[str, Any]]) -> str:
         cells = (
             name,
             str(setting["round"]),
-            *(_interval(found.get(("gold_gain_over", play))) for play in WHOLE),
-            *(_interval(found.get(("trained_gain_over", play))) for play in TRAINED),
+            *(_gained(found, ("gold_gain_over", p), ("gap_closed_over", p)) for p in WHOLE),
+            *(
+                _gained(found, ("trained_gain_over", p), ("trained_gap_closed_over", p))
+                for p in TRAINED
+            ),
             setting["over_outcomes"],
         )
         lines.append(f"| {' | '.join(cells)} |")
@@ -83,12 +90,25 @@ def _anchors(rows: Sequence[dict[str, Any]]) -> str:
     whole = [r for r in rows if r["setting"].get("ablation") == "none"]
     worse = [r for r in whole if r["metric"] == "published_worse"]
     published = sum(r["setting"].get("outcome") == "published" for r in whole)
+    facts = [r for r in whole if r["metric"] == "gold_gain_by_facts"]
+    last = {r["setting"]["seed"]: r["setting"]["round"] for r in facts}
     known = [r for r in rows if r["metric"] == "gold_of_known_answers"]
     people = [r for r in rows if r["metric"] == "spearman" and r["value"] is not None]
     lines = []
     if worse:
         count = sum(int(r["value"]) for r in worse)
         lines.append(f"Published and surely worse than before: {count} of {published} versions")
+    for seed, number in last.items():
+        of = {
+            r["setting"]["facts"]: f"{_interval(r)} on {r['setting']['questions']}"
+            for r in facts
+            if (r["setting"]["seed"], r["setting"]["round"]) == (seed, number)
+        }
+        if len(of) == 2:
+            lines.append(
+                f"Gain of seed {seed} by question: {of['told']} whose facts an expert's answer to "
+                f"another question about the same passage states, {of['new']} others"
+            )
     if known:
         said = ", ".join(f"{r['setting']['answers']} {r['value']:.2f}" for r in known)
         lines.append(f"Satisfaction with answers of known kinds: {said}")

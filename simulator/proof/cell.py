@@ -27,7 +27,7 @@ from simulator.customers import Customer, Visit, heldout_crowd, training_crowd, 
 from simulator.cut_answers import cut_answers
 from simulator.proof.ablations import Ablation
 from simulator.questions import load_passages, load_personas, load_questions
-from simulator.results import commit
+from simulator.results import programs
 from simulator.round import Following, RoundBroke, RoundFailed, activate, follow
 from simulator.stack import Stack, running_stack
 
@@ -94,6 +94,20 @@ class Cell:
     say: Callable[[str], None]
 
     @property
+    def name(self) -> str:
+        return f"{self.ablation.name}, seed {self.seed}"
+
+    @property
+    def commits(self) -> list[str]:
+        """That its finished rounds were played at, in short."""
+        return list(dict.fromkeys(found.commit[:8] for found in self.finished))
+
+    def forget(self) -> None:
+        """Play it from its start: no round is finished any more."""
+        for kept in (self.folder, self.measurements):
+            shutil.rmtree(kept, ignore_errors=True)
+
+    @property
     def finished(self) -> list[Measured]:
         """Rounds that were measured, from 0 on."""
         found: list[Measured] = []
@@ -116,7 +130,7 @@ class Cell:
     def next_round(self) -> Measured:
         """Plays and measures the first round that is not finished; all of them begin again where
         the install that the last one left is gone."""
-        done, code = self._done, commit()
+        done, code = self._done, programs()
         number, began = len(done), time.monotonic()
         if number == 0:
             shutil.rmtree(self.folder, ignore_errors=True)

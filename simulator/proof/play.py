@@ -20,7 +20,7 @@ def play(cells: Sequence[Cell], say: Callable[[str], None], finished: Callable[[
     """In the order of `cells`; calls `finished` after every round that was measured."""
     broke: Counter[Round] = Counter()
     while (cell := _next(cells, broke)) is not None:
-        say(f"{cell.ablation.name}, seed {cell.seed}: {_time_left(cells)}")
+        say(f"{cell.name}: {_time_left(cells)}")
         if _played(cell, say):
             finished()
         else:

@@ -44,6 +44,15 @@ def test_without_the_last_install_the_rounds_begin_again_unless_all_were_played(
     assert (len(cell.finished), cell.left) == (3, 0)
 
 
+def test_what_is_forgotten_is_played_from_its_start(tmp_path: Path) -> None:
+    cell = Cell(tmp_path / "kept", tmp_path / "rows", Ablation("none", rounds=1), 1, Size(), print)
+    for number, code in enumerate(("abcdef0123", "abcdef0124")):
+        _write(replace(measured(number), commit=code), tmp_path / "rows" / f"round-{number}.json")
+    assert (cell.left, cell.commits) == (0, ["abcdef01"])
+    cell.forget()
+    assert (cell.left, cell.commits) == (2, [])
+
+
 def test_a_figure_that_is_no_number_is_left_out_and_the_rest_is_read_back(tmp_path: Path) -> None:
     heard = Following()
     heard.hear({"kind": "metrics", "values": {"kl": float("nan"), "score": 1.5, "far": 1e400}})

@@ -1,5 +1,6 @@
 """From finished rounds to rows: signs, pairing and what was not measured."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,29 @@ def values(rows: list[dict[str, Any]], metric: str, ablation: str = "none") -> l
         for row in rows
         if row["metric"] == metric and row["setting"].get("ablation", ablation) == ablation
     ]
+
+
+def test_the_readme_has_every_line_of_the_table() -> None:
+    root = Path(__file__).parents[2]
+    rows = json.loads((root / "benchmarks" / "results" / "bench-loop.json").read_text())["rows"]
+    told = (root / "README.md").read_text().splitlines()
+    assert [line for line in markdown(rows).splitlines() if line and line not in told] == []
+
+
+def test_gains_are_told_apart_by_what_experts_had_said(tmp_path: Path) -> None:
+    results = Results(tmp_path / "loop.json")
+    half = Heard((3.0,) * 10 + (4.0,) * 10, QUESTIONS, ("It is so.",) * 20)
+    start = Heard((2.0,) * 20, QUESTIONS, ("It is so.",) * 20)
+    rounds = {("none", 1): [replace(START, heard=start), replace(BETTER, heard=half)]}
+    add_rounds(results, rounds, 5.0, "us", told={"q0", "q1", "q2", "q3", "q4", "elsewhere"})
+    found = {
+        row["setting"]["facts"]: (row["value"], row["setting"]["questions"])
+        for row in results.rows
+        if row["metric"] == "gold_gain_by_facts"
+    }
+    assert found == {"told": (1.0, 5), "new": (2.0, 5)}
+    line = next(one for one in markdown(results.rows).splitlines() if "Gain of seed 1" in one)
+    assert "1.00 [1.00, 1.00] on 5 whose" in line and "2.00 [2.00, 2.00] on 5 others" in line
 
 
 def test_what_customers_feel_and_what_was_gained(rows: list[dict[str, Any]]) -> None:
@@ -162,7 +186,7 @@ def test_what_people_said_of_the_scale_stays_while_it_is_the_same(tmp_path: Path
 def test_what_a_version_gave_over_the_one_before_it(rows: list[dict[str, Any]]) -> None:
     assert values(rows, "published_gain") == [1.0, -0.5]
     lines = markdown(rows).splitlines()
-    assert any(line.endswith("| published: -0.50 [-0.50, -0.50] |") for line in lines)
+    assert any(line.endswith("| published: -0.50 [-0.50, -0.50], -26% |") for line in lines)
 
 
 def test_training_without_a_gate_is_one_more_play_of_the_training(tmp_path: Path) -> None:
@@ -174,10 +198,10 @@ def test_training_without_a_gate_is_one_more_play_of_the_training(tmp_path: Path
     }
     add_comparisons(results, rounds, 5.0, "us")
     lines = [line for line in markdown(results.rows).splitlines() if "[" in line]
-    quarter, half = "0.25 [0.25, 0.25]", "0.50 [0.50, 0.50]"
+    quarter, half = "0.25 [0.25, 0.25], 12%", "0.50 [0.50, 0.50], 21%"
     assert lines == [
         f"| no_gate | 1 | {quarter} |  | {quarter} |  |  | published |",
-        f"| thumbs_only | 1 | {half} |  | {half} |  | {quarter} | published |",
+        f"| thumbs_only | 1 | {half} |  | {half} |  | 0.25 [0.25, 0.25], 10% | published |",
     ]
 
 
@@ -214,7 +238,9 @@ def test_what_was_trained_is_compared_whatever_the_gate_said(tmp_path: Path) -> 
     assert values(results.rows, "trained_gain_over", "no_gate") == [0.0, 0.0]
     lines = markdown(results.rows).splitlines()
     [row] = [line for line in lines if line.startswith("| no_gate | 2 |")]
-    assert row.endswith("| 0.25 [0.25, 0.25] |  | 0.00 [0.00, 0.00] |  |  | published, published |")
+    assert row.endswith(
+        "| 0.25 [0.25, 0.25], 12% |  | 0.00 [0.00, 0.00], 0% |  |  | published, published |"
+    )
 
 
 def test_a_second_play_of_the_whole_loop_is_compared_too(tmp_path: Path) -> None:
@@ -232,7 +258,7 @@ def test_a_second_play_of_the_whole_loop_is_compared_too(tmp_path: Path) -> None
         if row["metric"] == "gold_gain_over"
     ]
     assert found == [("none", "again", 0.5), ("none", "no_kl", 0.75), ("again", "no_kl", 0.25)]
-    assert "| no_kl | 1 | 0.75 [0.75, 0.75] | 0.25 [0.25, 0.25] |" in markdown(results.rows)
+    assert "| no_kl | 1 | 0.75 [0.75, 0.75], 28% | 0.25 [0.25, 0.25], 9% |" in markdown(results.rows)
 
 
 def test_a_round_that_broke_has_no_candidate_to_compare(tmp_path: Path) -> None:

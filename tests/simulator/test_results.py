@@ -1,8 +1,12 @@
 """The file of measurements is complete after every row."""
 
 import json
+import subprocess
 from pathlib import Path
 
+import pytest
+
+from simulator import results
 from simulator.results import Results
 
 
@@ -27,3 +31,21 @@ def test_every_row_leaves_a_complete_file(tmp_path: Path) -> None:
         "unit": "1–5",
     }
     assert [file.name for file in path.parent.iterdir()] == ["demo.json"]
+
+
+def test_the_programs_commit_says_when_files_differ_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "simulator" / "results.py"))
+    for name in ("simulator", "worker", "docs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("as committed")
+    assert results.programs() == "unknown"
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@tarn.example")
+    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "first")):
+        subprocess.run([*git, *command], check=True)
+    clean = results.programs()
+    (tmp_path / "docs" / "file").write_text("a figure")
+    assert results.programs() == clean == results.commit() and len(clean) == 40
+    (tmp_path / "worker" / "file").write_text("changed")
+    assert results.programs() == f"{clean}+changes"
