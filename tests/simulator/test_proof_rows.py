@@ -258,7 +258,9 @@ def test_a_second_play_of_the_whole_loop_is_compared_too(tmp_path: Path) -> None
         if row["metric"] == "gold_gain_over"
     ]
     assert found == [("none", "again", 0.5), ("none", "no_kl", 0.75), ("again", "no_kl", 0.25)]
-    assert "| no_kl | 1 | 0.75 [0.75, 0.75], 28% | 0.25 [0.25, 0.25], 9% |" in markdown(results.rows)
+    assert "| no_kl | 1 | 0.75 [0.75, 0.75], 28% | 0.25 [0.25, 0.25], 9% |" in markdown(
+        results.rows
+    )
 
 
 def test_a_round_that_broke_has_no_candidate_to_compare(tmp_path: Path) -> None:

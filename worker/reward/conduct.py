@@ -86,11 +86,12 @@ _WHO = (
 _HANDS_OFF = re.compile(
     "|".join(
         (
-            r"\b(?:contact|call|ring|phone|ask|e-?mail|write to|reach out to|get in touch with|"
-            rf"(?:speak|talk|turn) (?:to|with)) (?:[\w']+ ){{0,4}}?{_WHO}\b",
-            rf"\b(?:{_WHO}|they|we|i) (?:[\w']+ ){{0,3}}?(?:will|shall|can|'ll) (?:\w+ ){{0,2}}?"
-            r"(?:call you|contact you|write to you|get back to you|be in touch|answer that|"
-            r"come back to you|reply to you|take care of (?:it|that|this))\b",
+            r"\b(?:contact|call|ring|ask|write to|reach out to|get in touch with|"
+            r"(?:phone|e-?mail)(?! support)|(?:speak|talk|turn) (?:to|with)) "
+            rf"(?:[\w']+ ){{0,4}}?{_WHO}\b",
+            rf"\b(?:{_WHO}|they|we|i)(?:'ll| (?:[\w']+ ){{0,3}}?(?:will|shall|can)) "
+            r"(?:\w+ ){0,2}?(?:call you|contact you|write to you|get back to you|be in touch|"
+            r"answer that|come back to you|reply to you|take care of (?:it|that|this))\b",
             r"\b(?:forward|pass|transfer|escalate|hand|refer|connect|put) "
             rf"(?:this|that|it|you|your (?:\w+ )?\w+) (?:[\w']+ ){{0,3}}?(?:to|with) "
             rf"(?:[\w']+ ){{0,4}}?{_WHO}\b",

@@ -102,6 +102,8 @@ def test_answers_are_not_deflections(response: str) -> None:
         "I'll pass your question on to our staff.",
         "Your message is important. We will get back to you within 2 days.",
         "Please ask a member of staff.",
+        "Just phone our support.",
+        "We'll be in touch.",
         "You should speak to one of our advisors.",
         "Returns take 30 days; call us for the rest.",
     ],
@@ -120,6 +122,7 @@ def test_a_visitor_is_handed_off_with_a_number_or_without(response: str) -> None
         "Pass it through the gate.",
         "A person can bring four pairs.",
         "The refund is passed to your card.",
+        "We also offer phone support, and an e-mail support team.",
         "Anyone on our staff will tell you that returns are free.",
     ],
 )
