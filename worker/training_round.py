@@ -83,16 +83,7 @@ def run_round(task: Round) -> RoundResult:
     """Train a candidate and judge it. Raises SettingsError, NotEnoughData, LearningFailed, and what
     `beat` raises."""
     check_names(task.thresholds)
-    fits = task.tokens.fits
-    train, holdout = task.dataset.train.only(fits), task.dataset.holdout.only(fits)
-    task = replace(
-        task,
-        dataset=replace(task.dataset, train=train, holdout=holdout),
-        must_pass=task.must_pass.only(
-            _with_room(task, "must-pass questions", task.must_pass.prompts, _alone)
-        ),
-        probes=_with_room(task, "probes", task.probes, Probe.prompts),
-    )
+    task = _with_room(task)
     with_ppo = _choose(task)
     parent = Lora.fresh(task.lora_shape, task.settings.seed) if task.parent is None else task.parent
     policy = _supervised(task, parent, with_ppo)
@@ -112,7 +103,24 @@ def run_round(task: Round) -> RoundResult:
     return RoundResult(policy, models.reward, verdict, examined, metrics)
 
 
-def _with_room(
+def _with_room(task: Round) -> Round:
+    """Less what finds no room in the context, and says how much that is."""
+    fits = task.tokens.fits
+    train, holdout = task.dataset.train.only(fits), task.dataset.holdout.only(fits)
+    sides = (task.dataset.train, task.dataset.holdout), (train, holdout)
+    before, after = ({e.feedback_id for side in of for e in side.judged()} for of in sides)
+    if lost := len(before - after):
+        task.report.log(f"{lost} judgements find no room in the context and are not learned from")
+    asked = _that_fit(task, "must-pass questions", task.must_pass.prompts, _alone)
+    return replace(
+        task,
+        dataset=replace(task.dataset, train=train, holdout=holdout),
+        must_pass=task.must_pass.only(asked),
+        probes=_that_fit(task, "probes", task.probes, Probe.prompts),
+    )
+
+
+def _that_fit(
     task: Round,
     what: str,
     items: Sequence[Item],

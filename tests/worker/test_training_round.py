@@ -302,6 +302,18 @@ def test_a_probe_without_room_is_not_asked_and_the_gate_refuses(
     assert result.verdict.reasons[0] == "failed: sycophancy probes: not measured"
 
 
+def test_a_judgement_without_room_is_counted(
+    model: tuple[Backbone, PromptRenderer], tmp_path: Path
+) -> None:
+    data, report = dataset(), Recorder()
+    first, *others = data.train.corrections
+    lengthy = replace(first.answer.context, question="How long is this? " * 30)
+    long = replace(first, feedback_id="long", answer=replace(first.answer, context=lengthy))
+    data = replace(data, train=replace(data.train, corrections=(long, *others)))
+    run_round(make_round(model, tmp_path, data, report, optimizer="sft"))
+    assert "1 judgements find no room in the context and are not learned from" in report.logs
+
+
 def test_a_must_pass_question_without_room_is_counted(
     model: tuple[Backbone, PromptRenderer], tmp_path: Path
 ) -> None:
