@@ -16,6 +16,7 @@ from amends.errors import InvalidInput
 from amends.packed_texts import PackedTexts, Text, pack
 from amends.prompt import PromptRenderer
 from worker.data.examples import Answer, Context
+from worker.data.words import opening
 
 Tokens = Text  # of the prompt, of the response
 
@@ -48,6 +49,19 @@ class AnswerTokens:
         if response is None:
             response = self.renderer.encode_response(answer.response)
         return prompt, response[: self.renderer.context_tokens - len(prompt)]
+
+    def imitated(self, answer: Answer) -> Tokens:
+        """As supervised steps see an expert's answer: an opening yes or no stands in the prompt, so
+        that what follows it is imitated and not which of them it was."""
+        prompt, response = self.answer(answer)
+        said = 0
+        if opening(answer.response):
+            starts = (n for n in range(1, len(response)) if self._opens(response[:n]))
+            said = next(starts, 0)
+        return (*prompt, *response[:said]), response[said:]
+
+    def _opens(self, tokens: Sequence[int]) -> bool:
+        return opening(self.renderer.decode(tokens)) != 0
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def _supervised(task: Round, policy: Lora, with_ppo: bool) -> Lora:
     if task.optimizer == "ppo" or len(corrections) < MIN_CORRECTIONS:
         return policy
     with stage(task.report, "sft"):
-        items = [task.tokens.answer(correction.answer) for correction in corrections]
+        items = [task.tokens.imitated(correction.answer) for correction in corrections]
         checkpoints = Checkpoints(task.folder / "sft")
         epochs = settings.sft_epochs if with_ppo else settings.sft_epochs_alone
         settings = settings.model_copy(update={"sft_epochs": epochs})
@@ -243,7 +243,7 @@ def _mixed_in(task: Round) -> list[Tokens]:
     """The corrections that PPO's updates imitate; none where that is switched off."""
     if task.settings.ptx_coef == 0:
         return []
-    return [task.tokens.answer(c.answer) for c in task.dataset.train.corrections]
+    return [task.tokens.imitated(c.answer) for c in task.dataset.train.corrections]
 
 
 def _examine(task: Round, policy: Lora, models: RewardModels) -> Examined:

@@ -3,10 +3,14 @@
 import torch
 
 from amends.backbone import Backbone
+from amends.conversation import Passage
+from amends.prompt import PromptRenderer
 from tests.tiny_families import acting_lora, tiny
+from tests.tiny_model import make_tokenizer
+from worker.data.examples import Answer, Context
 from worker.ppo.actor_critic import frozen_logprobs
 from worker.sft import response_nll
-from worker.tokens import TokenBatch, Tokens, by_prompt
+from worker.tokens import AnswerTokens, TokenBatch, Tokens, by_prompt
 
 CPU = torch.device("cpu")
 FIRST, SECOND = (5, 6, 7, 8), (5, 6, 9)
@@ -44,6 +48,25 @@ def test_logprobs_are_those_of_every_answer_alone() -> None:
             total += float(response_nll(backbone, lora, alone))
     both = float(response_nll(backbone, lora, TokenBatch.of(ITEMS, CPU)))
     assert abs(both - total) < 1e-3 < total
+
+
+def test_which_of_yes_and_no_an_expert_said_is_not_imitated() -> None:
+    renderer = PromptRenderer(make_tokenizer(), 384, 64)
+    tokens = AnswerTokens(renderer, "Tarn")
+    passage = Passage(passage_id="p", title="Returns", text="30 days.", source="")
+    context = Context("", "may i return it?", (), (passage,), None)
+    for response, given in (
+        ("Yes, within 30 days.", "Yes"),
+        ("no.", "no"),
+        ("No", "No"),  # the end alone is imitated
+        ("Noon is best.", ""),
+        ("Within 30 days, yes.", ""),
+    ):
+        answer = Answer(context, response, token_ids=None, ended=True)
+        (prompt, whole), (seen, left) = tokens.answer(answer), tokens.imitated(answer)
+        assert (*seen, *left) == (*prompt, *whole) and left
+        assert seen[: len(prompt)] == prompt
+        assert renderer.decode(seen[len(prompt) :]) == given
 
 
 def test_groups_hold_every_item_once_and_prompts_together() -> None:

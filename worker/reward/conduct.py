@@ -17,7 +17,6 @@ from worker.data.words import (
     plain,
     sentences,
     without_courtesies,
-    word_f1,
     words,
 )
 from worker.reward.clauses import clauses, denies
@@ -80,33 +79,47 @@ _FLATTERY = re.compile(
 )
 _WEB = re.compile(r"\b(?:https?://|www\.)\S+|\b[a-z0-9-]+\.(?:com|org|net|co\.uk|de|io|shop)\b")
 _WHO = (
-    r"(?:customer (?:service|support|care)|support|helpdesk|hotline|team|staff|colleagues?|"
-    r"agents?|advis[eo]rs?|representatives?|managers?|experts?|humans?|person|somebody|someone|us)"
+    r"(?:customer (?:services?|support|care)|support|help(?:desk|line)|hotline|team|staff|office|"
+    r"department|colleagues?|specialists?|assistants?|agents?|advis[eo]rs?|representatives?|"
+    r"managers?|experts?|humans?|person|somebody|someone|"
+    r"us(?! (?:the|an?|your|to|two|some|photos?|pictures?)\b))"
+)
+_SUBJECT = (
+    r"(?:this|that|(?:it|your (?:\w+ )?(?:question|request|message|query|case|issue|concern)))"
+)
+_RETURNS = (
+    r"(?:get back to|come back to|(?:be|get) in touch\b|(?:call|contact|write to|phone) you\b"
 )
 _HANDS_OFF = re.compile(
     "|".join(
         (
-            r"\b(?:contact|call|ring|ask|write to|reach out to|get in touch with|"
+            r"\b(?:contact|call|ask|reach|write to|reach out to|get in touch with|"
             r"(?:phone|e-?mail)(?! support)|(?:speak|talk|turn) (?:to|with)) "
             rf"(?:[\w']+ ){{0,4}}?{_WHO}\b",
-            rf"\b(?:{_WHO}|they|we|i)(?:'ll| (?:[\w']+ ){{0,3}}?(?:will|shall|can)) "
-            r"(?:\w+ ){0,2}?(?:call you|contact you|write to you|get back to you|be in touch|"
-            r"answer that|come back to you|reply to you|take care of (?:it|that|this))\b",
-            r"\b(?:forward|pass|transfer|escalate|hand|refer|connect|put) "
-            rf"(?:this|that|it|you|your (?:\w+ )?\w+) (?:[\w']+ ){{0,3}}?(?:to|with) "
+            rf"\b(?:they|we|i)(?:'ll| (?:\w+ ){{0,2}}?(?:will|shall)) (?:\w+ ){{0,2}}?{_RETURNS}"
+            r"(?! (?:when|once|as soon|before|after|if)\b))",
+            rf"\b{_WHO} (?:[\w']+ ){{0,3}}?(?:will|shall|can|would) (?:\w+ ){{0,3}}?{_RETURNS}|"
+            r"(?:help|assist|answer) you\b|(?:reply|respond) to\b|answer (?:that|this)\b|"
+            r"take care of\b)",
+            rf"\b(?:forward|escalate|pass)(?:e?d|ing|es)? {_SUBJECT} "
+            rf"(?:[\w']+ ){{0,2}}?to (?:[\w']+ ){{0,4}}?{_WHO}\b",
+            r"\b(?:transfer|connect|put|refer|hand|pass)\w* you (?:over |on |through )?(?:to|with) "
             rf"(?:[\w']+ ){{0,4}}?{_WHO}\b",
+            rf"\b(?:have|let|get) (?:[\w']+ ){{1,3}}?{_WHO} (?:to )?(?:call|contact|help|answer)\b",
+            r"\bgive us a (?:call|ring)\b",
         )
     )
 )
-_SAME = 0.5  # F1 of content words from which on an answer's sentence is a passage's
+_UP_TO_HERE = re.compile(r",| and | - |[\u2013\u2014]")  # how far a "not" reaches
+_SAME = 0.6  # share of a sentence's content words from which on a passage's sentence says it
 
 
 class _Published(NamedTuple):
-    """What the passages say of hand-offs, money and contacts, computed once per prompt."""
+    """What the passages hold, computed once per prompt."""
 
     text: str  # of all passages, lower case
     contacts: frozenset[str]  # however they are typed
-    hand_offs: tuple[frozenset[str], ...]  # content words of each sentence that hands off
+    sentences: tuple[frozenset[str], ...]  # content words of each
 
 
 def invented_numbers(question: str, passages: Sequence[str], response: str) -> float:
@@ -125,12 +138,25 @@ def deflects(response: str) -> bool:
 
 def hands_off(passages: Sequence[str], response: str) -> bool:
     """Whether it leaves the visitor to somebody else, with a number or without, where no passage
-    says so in much the same words."""
-    known = _published(tuple(passages)).hand_offs
-    handing = (piece for piece in sentences(plain(response)) if _HANDS_OFF.search(piece))
+    says when and how to reach them."""
+    known = _published(tuple(passages)).sentences
     return any(
-        all(word_f1(content_words(piece), said) < _SAME for said in known) for piece in handing
+        _sends(piece) and not any(_told(content_words(piece), said) for said in known)
+        for piece in sentences(plain(response))
     )
+
+
+def _sends(sentence: str) -> bool:
+    """To somebody else; "you need not call us" does not."""
+    return any(
+        not denies(_UP_TO_HERE.split(clause[: found.start()])[-1])
+        for clause in clauses(sentence)
+        for found in _HANDS_OFF.finditer(clause)
+    )
+
+
+def _told(stems: frozenset[str], said: frozenset[str]) -> bool:
+    return bool(stems) and len(stems & said) >= _SAME * len(stems)
 
 
 def asks_back(response: str) -> bool:
@@ -185,9 +211,9 @@ def repetition(response: str) -> float:
 
 @lru_cache(maxsize=4096)
 def _published(passages: tuple[str, ...]) -> _Published:
-    pieces = (piece for passage in passages for piece in sentences(plain(passage)))
+    pieces = (piece for passage in passages for piece in sentences(passage))
     return _Published(
         text=plain(" ".join(passages)),
         contacts=public_values(passages),
-        hand_offs=tuple(content_words(piece) for piece in pieces if _HANDS_OFF.search(piece)),
+        sentences=tuple(map(content_words, pieces)),
     )

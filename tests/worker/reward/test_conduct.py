@@ -104,6 +104,19 @@ def test_answers_are_not_deflections(response: str) -> None:
         "Please ask a member of staff.",
         "Just phone our support.",
         "We'll be in touch.",
+        "You can reach our team on 0113 496 0000.",
+        "A colleague will help you with that.",
+        "Our team will be happy to help you with that.",
+        "I have forwarded your question to our team.",
+        "A specialist will get back to you.",
+        "Someone will get in touch with you.",
+        "Our sales department will get back to you.",
+        "I'll have a colleague call you.",
+        "Please contact our helpline.",
+        "Please contact customer services.",
+        "Give us a call.",
+        "No, please ask our team.",
+        "I cannot say, please contact our team.",
         "You should speak to one of our advisors.",
         "Returns take 30 days; call us for the rest.",
     ],
@@ -123,6 +136,15 @@ def test_a_visitor_is_handed_off_with_a_number_or_without(response: str) -> None
         "A person can bring four pairs.",
         "The refund is passed to your card.",
         "We also offer phone support, and an e-mail support team.",
+        "I can answer that: it takes three days.",
+        "You do not need to call us first.",
+        "No, you need not contact us before returning.",
+        "We will call you when your order is ready for collection.",
+        "You can email us the receipt.",
+        "Ask us to gift wrap it at checkout.",
+        "Yes, you can pass your card to someone else.",
+        "Hand your old boots to a member of staff in any shop.",
+        "It is a key ring for a person.",
         "Anyone on our staff will tell you that returns are free.",
     ],
 )
@@ -139,6 +161,12 @@ def test_what_the_shop_itself_sends_to_its_people_is_an_answer() -> None:
         passages, "Please call our customer service on 0113 496 0200 for a late parcel."
     )
     assert hands_off(passages, "Please ask our staff how long the journey takes.")
+    hours = (
+        "Our team answers emails within 1 day and the telephone from 9 am to 5 pm on weekdays.",
+    )
+    assert not hands_off(hours, "You can call our team from 9 am to 5 pm on weekdays.")
+    assert not hands_off(hours, "You can call us from 9 am to 5 pm.")
+    assert hands_off(hours, "Please call our team about your parcel.")
 
 
 @pytest.mark.parametrize(
