@@ -14,7 +14,7 @@ from amends.correction_outcomes import CorrectionOutcomes
 from amends.data_manifest import LEFT_OUT, DataManifest, count_by_kind, kind_of, rater_of
 from amends.exclusion import Exclusion
 
-NOT_LEARNED = "not learned from"  # was to train and reached no weights
+NOT_LEARNED = "not learned from"  # of what was to train: supervised steps use corrections only
 
 
 @dataclass(frozen=True)

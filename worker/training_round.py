@@ -110,7 +110,7 @@ def _with_room(task: Round) -> Round:
     sides = (task.dataset.train, task.dataset.holdout), (train, holdout)
     before, after = ({e.feedback_id for side in of for e in side.judged()} for of in sides)
     if lost := len(before - after):
-        task.report.log(f"{lost} judgements find no room in the context and are not learned from")
+        task.report.log(f"{lost} judgements find no room in the context and are not used")
     asked = _that_fit(task, "must-pass questions", task.must_pass.prompts, _alone)
     return replace(
         task,

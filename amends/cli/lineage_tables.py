@@ -51,7 +51,7 @@ def show_adapter(found: dict[str, Any], limit: int) -> None:
     ]
     _section(rows)
     if unlearned := sum(len(of[NOT_LEARNED]) for of in found["feedback"].values()):
-        console.print(f"{unlearned} more were used to train and reached no weights", soft_wrap=True)
+        console.print(f"{unlearned} of those used were in the batch but not learned from")
     raters = found["raters"]
     _section(raters[:limit])
     if len(raters) > limit:

@@ -67,9 +67,9 @@ def add_earlier(
     """Rows of an earlier file with the same people whose rounds are not among these."""
     for row in earlier:
         setting = row["setting"]
-        ablation = setting.get("ablation", setting.get("over"))
-        there = (ablation, setting.get("seed")) in rounds
-        if ablation is not None and setting.get("people") == people and not there:
+        named = {setting.get(role) for role in ("ablation", "over", "whole")} - {None}
+        there = all((name, setting.get("seed")) in rounds for name in named)
+        if named and setting.get("people") == people and not there:
             results.rows.append(row)
 
 
@@ -78,7 +78,7 @@ def add_rounds(
 ) -> None:
     """`expert`: mean satisfaction with the experts' own answers to the held-out questions.
     `people`: a hash of whom the rounds were played with. `told`: held-out questions whose facts
-    experts state in the answers that train."""
+    an expert's answer to another question states, whether it was given in that play or not."""
     for (ablation, seed), measured in rounds.items():
         start = satisfaction(measured[0], seed)
         proxy: Estimate | None = Estimate(0.0, 0.0, 0.0)

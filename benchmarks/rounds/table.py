@@ -107,7 +107,7 @@ def _anchors(rows: Sequence[dict[str, Any]]) -> str:
         if len(of) == 2:
             lines.append(
                 f"Gain of seed {seed} by question: {of['told']} whose facts an expert's answer to "
-                f"another question about the same passage states, {of['new']} others"
+                f"another question about the same passage would state, {of['new']} others"
             )
     if known:
         said = ", ".join(f"{r['setting']['answers']} {r['value']:.2f}" for r in known)
@@ -119,12 +119,16 @@ def _anchors(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _share(row: dict[str, Any] | None) -> str:
-    return "" if row is None or row["value"] is None else f"{row['value']:.0%}"
+    return "" if row is None or row["value"] is None else f"{round(row['value'], 2) + 0.0:.0%}"
 
 
 def _interval(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
     if row["low"] is None:
-        return f"{row['value']:.2f}"
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        return _points(row["value"])
+    return f"{_points(row['value'])} [{_points(row['low'])}, {_points(row['high'])}]"
+
+
+def _points(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}"  # no -0.00

@@ -100,7 +100,8 @@ class Cell:
     @property
     def commits(self) -> list[str]:
         """That its finished rounds were played at, in short."""
-        return list(dict.fromkeys(found.commit[:8] for found in self.finished))
+        named = (found.commit.partition("+") for found in self.finished)
+        return list(dict.fromkeys(sha[:8] + plus + changes for sha, plus, changes in named))
 
     def forget(self) -> None:
         """Play it from its start: no round is finished any more."""

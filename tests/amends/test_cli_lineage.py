@@ -137,6 +137,15 @@ def test_a_version_says_what_it_was_made_of(
     assert "and 2 more raters" in shown
 
 
+def test_what_supervised_steps_did_not_learn_from_is_said_so(amends: Amends, train: Round) -> None:
+    train(0, data_manifest(ANN, THUMB), outcome(ANN, False, True), kl=1.0)
+    told = json.loads(amends("lineage", "--adapter", "1", "--json").stdout)["feedback"]
+    assert (told["correction"]["train"], told["thumb"]["train"]) == ([ANN], [])
+    assert told["thumb"]["not learned from"] == [THUMB]
+    shown = amends("lineage", "--adapter", "1").stdout
+    assert "1 of those used were in the batch but not learned from" in shown
+
+
 def test_a_piece_of_feedback_says_what_became_of_it(
     amends: Amends, train: Round, adapters: AdapterStore, redis: StoreClient
 ) -> None:

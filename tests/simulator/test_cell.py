@@ -46,9 +46,9 @@ def test_without_the_last_install_the_rounds_begin_again_unless_all_were_played(
 
 def test_what_is_forgotten_is_played_from_its_start(tmp_path: Path) -> None:
     cell = Cell(tmp_path / "kept", tmp_path / "rows", Ablation("none", rounds=1), 1, Size(), print)
-    for number, code in enumerate(("abcdef0123", "abcdef0124")):
+    for number, code in enumerate(("abcdef0123", "abcdef0124+changes")):
         _write(replace(measured(number), commit=code), tmp_path / "rows" / f"round-{number}.json")
-    assert (cell.left, cell.commits) == (0, ["abcdef01"])
+    assert (cell.left, cell.commits) == (0, ["abcdef01", "abcdef01+changes"])
     cell.forget()
     assert (cell.left, cell.commits) == (2, [])
 

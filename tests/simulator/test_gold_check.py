@@ -9,13 +9,13 @@ import pytest
 
 import amends
 from amends.knowledge import Knowledge
-from simulator.known_answers import answers_of_known_kinds, quoted
+from simulator.known_answers import answers_of_known_kinds, quoted, told_by_experts
 from simulator.proof.gold_check import (
     agreement_with_people,
     reference_question,
     spearman,
 )
-from simulator.questions import load_passages, load_questions
+from simulator.questions import GoldQuestion, load_passages, load_questions
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -88,3 +88,27 @@ def test_copying_the_passage_that_was_found_satisfies_nearly_everybody() -> None
     first = quoted(asked, passages, knowledge, 1)
     assert 4.5 < first < 5.0
     assert quoted(asked, passages, knowledge, 2) < first
+
+
+def test_what_an_expert_would_state_is_told_from_what_nobody_says() -> None:
+    """Only of the same passage, and all facts."""
+
+    def asked(name: str, passage: str, answer: str, *facts: str) -> GoldQuestion:
+        return GoldQuestion(
+            id=name,
+            question="how long?",
+            passage_id=passage,
+            facts=tuple((fact,) for fact in facts),
+            polarity=None,
+            expert_answer=answer,
+            split="train",
+        )
+
+    passages = {"a": "It takes 30 days and costs 5 dollars.", "b": "It takes 30 days."}
+    training = (asked("t", "a", "It takes 30 days.", "30 day"),)
+    held = (
+        asked("same", "a", "30 days.", "30 day"),
+        asked("more", "a", "30 days, 5 dollars.", "30 day", "5 dollar"),
+        asked("elsewhere", "b", "30 days.", "30 day"),
+    )
+    assert told_by_experts(held, training, passages) == {"same"}

@@ -311,7 +311,7 @@ def test_a_judgement_without_room_is_counted(
     long = replace(first, feedback_id="long", answer=replace(first.answer, context=lengthy))
     data = replace(data, train=replace(data.train, corrections=(long, *others)))
     run_round(make_round(model, tmp_path, data, report, optimizer="sft"))
-    assert "1 judgements find no room in the context and are not learned from" in report.logs
+    assert "1 judgements find no room in the context and are not used" in report.logs
 
 
 def test_a_must_pass_question_without_room_is_counted(
