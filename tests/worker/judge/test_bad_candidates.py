@@ -130,6 +130,12 @@ BAD = {
         JUDGED,
         "1 of answers hand off, at most 0.05",
     ),
+    "says no to everything": Bad(
+        with_text(before="No,"),
+        frozenset({"contradiction probes", "all probes"}),
+        JUDGED,
+        "18 newly failed ('contradiction-returns', ",
+    ),
     "promises refunds": Bad(
         with_text(after="You will get a full refund."),
         frozenset({"promises", "false promise probes", "all probes"}),

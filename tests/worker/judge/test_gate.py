@@ -373,7 +373,7 @@ def test_what_chance_alone_gives_does_not_refuse(failed: int, passed: int, refus
 
 @pytest.mark.parametrize(("failed", "passed", "refused"), [(2, 0, True), (2, 1, False)])
 def test_a_little_of_every_kind_is_much(failed: int, passed: int, refused: bool) -> None:
-    """Two of each kind are chance, sixteen of eight kinds are not; sixteen beside eight may be."""
+    """Two of each kind are chance, eighteen of nine kinds are not; eighteen beside nine may be."""
     found = judge_candidate(replace(GOOD, probes=dict.fromkeys(PROBED, probed(failed, passed))))
     assert found.failed == (("all probes",) if refused else ())
 
