@@ -63,7 +63,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     people = _people()
     chosen = [known[name] for name in asked.only] if asked.only else list(known.values())
-    everything = _cells(list(known.values()), sorted({*SEEDS, *asked.seeds}))
+    everything = _cells(list(known.values()), sorted({*SEEDS, *asked.seeds, *_measured_seeds()}))
     cells = [] if asked.report else _cells(chosen, asked.seeds)
     for cell in cells:
         if asked.again:
@@ -88,6 +88,11 @@ def _cells(chosen: list[Ablation], seeds: list[int]) -> list[Cell]:
         for ablation in chosen
         for seed in (seeds if ablation.name == "none" else (ABLATED_SEED,))
     ]
+
+
+def _measured_seeds() -> list[int]:
+    """Of the whole loop, whoever asked for them."""
+    return [int(folder.name.split("-")[1]) for folder in (MEASURED / _source()).glob("none-*")]
 
 
 def _cell(source: str, ablation: Ablation, seed: int) -> Cell:

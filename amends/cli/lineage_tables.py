@@ -21,14 +21,14 @@ _GATE = (
 
 def show_adapter(found: dict[str, Any], limit: int) -> None:
     run = found["run"] or {}
-    asked = f"{run['requested_by']}: {run['reason']}" if run else "its record is gone"
+    asked = ": ".join(run[key] for key in ("requested_by", "reason") if run.get(key))
     facts = {
         "version": found["version"],
         "is": ", ".join(found["aliases"]) or "no alias",
         "created": when(found["created_at"]),
         "trained from": " < ".join(map(str, found["ancestry"])),
         "base model": found["base_hash"],
-        "run": f"{found['run_id']} ({asked})",
+        "run": f"{found['run_id']} ({asked or 'its record is gone'})",
         "data": found["data_manifest_hash"],
         "without": ", ".join(found["without"]) or None,
         "train": _counts(found["train"]),

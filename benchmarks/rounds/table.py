@@ -66,8 +66,8 @@ def _defences(rows: Sequence[dict[str, Any]]) -> str:
     if not by_place:
         return ""
     lines = [
-        "| the whole loop over | round | what customers get: first play | second play "
-        "| what was trained last: first | second | third | outcomes of the other |",
+        "| the whole loop over | round | what customers get: whole | again "
+        "| what was trained last: whole | again | no_gate | outcomes of the other |",
         "|---|---:|---|---|---|---|---|---|",
     ]
     for (name, _, _), found in by_place.items():

@@ -6,6 +6,7 @@ from statistics import mean
 
 import pytest
 
+import amends
 import simulator
 from simulator.gold import judge
 from simulator.questions import GoldQuestion, load_passages, load_questions
@@ -30,9 +31,11 @@ BOOTS = question("can i try the boots on at home and still return them?")
 def test_the_scale_is_the_one_that_the_benchmark_was_measured_with() -> None:
     """Frozen before its first round: whoever changes it plays every round of bench-loop anew."""
     folder = Path(simulator.__file__).parent
+    shop = Path(amends.__file__).parent / "example_shop"
     files = [folder / "gold.py", folder / "wording.py", *sorted((folder / "data").iterdir())]
+    files += sorted(path for path in shop.rglob("*") if path.is_file())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
-    assert digest[:16] == "07254cd27f657a9f"
+    assert digest[:16] == "a822889d71378ff3"
 
 
 def test_every_expert_answer_pleases() -> None:
