@@ -192,7 +192,8 @@ class Fleet:
                 async with asyncio.timeout(limit_s):
                     base = self._versions.name_of(0)
                     await member.replica.first_logprobs(base, self._golden_prompt)
-            member.becomes(Standing.READY)
+            if not member.look_now.is_set():  # else a response found it gone meanwhile
+                member.becomes(Standing.READY)
         except ReplicaLost as error:
             member.refused.clear()
             member.becomes(Standing.DOWN, str(error))

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
+from amends.engine.remote.replica import Holdings, ReplicaLost
 from amends.engine.sequence import Request, Sampling
 from amends.errors import AdapterRefused, EngineBusy, InvalidInput, NotFound
 from tests.amends.engine.remote.conftest import (
@@ -215,6 +216,32 @@ def test_a_response_goes_on_elsewhere_when_its_replica_dies(installs: Installs) 
         )
         assert second["prompt"] == [*PROMPT, *expected(1, 5)]
         assert (first["max_tokens"], second["max_tokens"]) == (9, 4)
+
+    run(work())
+
+
+def test_a_look_that_began_before_a_loss_does_not_bring_the_replica_back(
+    installs: Installs,
+) -> None:
+    install = installs(1)
+    (member,) = install.fleet.members
+    holdings, after = member.replica.holdings, []
+
+    async def lost_meanwhile() -> Holdings:
+        found = await holdings()
+        if not after:
+            after.append("lost")
+            install.fleet.lost(member, ReplicaLost("its connection broke"))
+        else:
+            after.append(member.standing.value)
+        return found
+
+    async def work() -> None:
+        await install.ready()
+        member.replica.holdings = lost_meanwhile  # type: ignore[method-assign]
+        await until(lambda: len(after) >= 2)
+        assert after[:2] == ["lost", "down"]
+        await install.ready()
 
     run(work())
 
